@@ -109,15 +109,13 @@ def problem(answer: bytes) -> dict[str, Any]:
     ],
     ids=["url", "query", "value", "name", "many", "blank", "nul", "tls", "noise"],
 )
-def test_head_beyond_a_bound_is_refused(
-    bounded: Service, sent: bytes, status: int, code: str
-) -> None:
+def test_head_beyond_limit(bounded: Service, sent: bytes, status: int, code: str) -> None:
     told = problem(exchange(bounded, sent))
     assert (told["status"], told["code"]) == (status, code)
     assert bounded.client.get("/health/live").status_code == 200
 
 
-def test_endless_head_is_refused_while_it_is_sent(bounded: Service) -> None:
+def test_head_endless(bounded: Service) -> None:
     before = resident_bytes(bounded.pid)
     answer = exchange(bounded, b"GET / HTTP/1.1\r\nA: ", *[b"x" * 2**20] * 60)
     assert answer == b"" or problem(answer)["status"] == 431
@@ -131,7 +129,7 @@ def resident_bytes(pid: int) -> int:
     return int(line.split()[1]) * 1024
 
 
-def test_endless_trailer_is_refused(bounded: Service) -> None:
+def test_trailer_endless(bounded: Service) -> None:
     chunked = POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nA: "
     before = resident_bytes(bounded.pid)
     answer = exchange(bounded, chunked, *[b"x" * 2**20] * 30)
@@ -139,7 +137,7 @@ def test_endless_trailer_is_refused(bounded: Service) -> None:
     assert resident_bytes(bounded.pid) - before < 16 * 2**20
 
 
-def test_trailer_is_no_header(bounded: Service) -> None:
+def test_trailer_not_a_header(bounded: Service) -> None:
     chunked = b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n2\r\n{}\r\n0\r\n"
     sent = POST + chunked + b"X-Request-ID: from-the-trailer\r\n\r\n"
     assert b"from-the-trailer" not in exchange(bounded, sent)
@@ -147,7 +145,7 @@ def test_trailer_is_no_header(bounded: Service) -> None:
     assert b"from-the-head" in exchange(bounded, own)
 
 
-def test_body_in_small_chunks_is_read(bounded: Service) -> None:
+def test_body_in_small_chunks(bounded: Service) -> None:
     body = json.dumps({"name": "x" * 20_000}).encode()
     chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
     head = POST + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
@@ -155,21 +153,21 @@ def test_body_in_small_chunks_is_read(bounded: Service) -> None:
     assert b'"field": "workingDirectory"' in answer
 
 
-def test_few_pipelined_requests_are_answered_in_order(bounded: Service) -> None:
+def test_pipelined_requests_few(bounded: Service) -> None:
     last = b"GET /jobs HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     answers = exchange(bounded, LIVE * 4 + last)
     assert answers.count(b"HTTP/1.1 200") == 5
     assert answers.endswith(b"[]")
 
 
-def test_refused_connections_leave_no_memory_behind(bounded: Service) -> None:
+def test_refused_connections_memory(bounded: Service) -> None:
     before = resident_bytes(bounded.pid)
     for _ in range(300):
         exchange(bounded, b"GET /" + b"x" * 200_000)
     assert resident_bytes(bounded.pid) - before < 32 * 2**20
 
 
-def test_flood_of_pipelined_requests_is_cut_off(bounded: Service) -> None:
+def test_pipelined_requests_flood(bounded: Service) -> None:
     before = resident_bytes(bounded.pid)
     answers = exchange(bounded, *[LIVE * 10_000] * 20)
     assert 1 <= answers.count(b"HTTP/1.1 200") < 10_000
@@ -186,7 +184,7 @@ def test_flood_of_pipelined_requests_is_cut_off(bounded: Service) -> None:
     ],
     ids=["head", "second head", "body", "chunk"],
 )
-def test_request_that_is_never_whole_times_out(hasty: Service, sent: bytes, part: str) -> None:
+def test_request_incomplete_timeout(hasty: Service, sent: bytes, part: str) -> None:
     answer = exchange(hasty, sent)
     told = problem(answer[answer.rindex(b"HTTP/1.1 ") :])
     assert (told["status"], told["code"]) == (408, "request_timeout")
@@ -194,12 +192,12 @@ def test_request_that_is_never_whole_times_out(hasty: Service, sent: bytes, part
 
 
 @pytest.mark.parametrize("sent", [b"", b"\r\n\r\n", LIVE], ids=["nothing", "blank", "between"])
-def test_idle_connection_is_closed_without_a_word(hasty: Service, sent: bytes) -> None:
+def test_idle_connection_closed(hasty: Service, sent: bytes) -> None:
     answer = exchange(hasty, sent)
     assert answer.count(b"HTTP/1.1") == sent.count(b"GET")
 
 
-def test_blank_lines_keep_no_connection_open(hasty: Service) -> None:
+def test_blank_lines_idle_timeout(hasty: Service) -> None:
     with connect(hasty) as connection:
         connection.sendall(LIVE)
         read_answer(connection)
@@ -217,7 +215,7 @@ def test_blank_lines_keep_no_connection_open(hasty: Service) -> None:
         assert until(closed)
 
 
-def test_oldest_waiting_connection_makes_place(tmp_path: Path) -> None:
+def test_connections_full_oldest_waiting_closed(tmp_path: Path) -> None:
     settings = {"SCHEDULER": "LOCAL", "MAX_CONNECTIONS": "12", "REQUEST_HEAD_SECONDS": "600"}
     with Service(tmp_path, settings) as service, contextlib.ExitStack() as stack:
         opened = [stack.enter_context(connect(service)) for _ in range(30)]
@@ -235,7 +233,7 @@ def test_oldest_waiting_connection_makes_place(tmp_path: Path) -> None:
         assert found["hpcq_log_lines_dropped_total"] == 0
 
 
-def test_connection_beyond_all_places_is_told(tmp_path: Path) -> None:
+def test_connections_full_refusal(tmp_path: Path) -> None:
     settings = {"SCHEDULER": "LOCAL", "MAX_CONNECTIONS": "10", "REQUEST_BODY_SECONDS": "600"}
     with Service(tmp_path, settings) as service, contextlib.ExitStack() as stack:
         busy = [stack.enter_context(connect(service)) for _ in range(10)]
@@ -250,7 +248,7 @@ def test_connection_beyond_all_places_is_told(tmp_path: Path) -> None:
         assert metrics(service)["hpcq_connections_refused_total"] >= 1
 
 
-def test_reader_that_does_not_read_is_cut_off(hasty: Service, tmp_path: Path) -> None:
+def test_reader_stalled_cut_off(hasty: Service, tmp_path: Path) -> None:
     script = tmp_path / "s.sh"
     script.write_text("#!/bin/sh\n")
     job = {"workingDirectory": str(tmp_path), "scriptFile": str(script), "reservedSlots": 1}

@@ -91,7 +91,7 @@ def _raw(service: Service, request: bytes) -> bytes:
 # --- the listing ------------------------------------------------------------------------------
 
 
-def test_the_listing_tells_its_age(client: httpx.Client, finished: Json) -> None:
+def test_listing_age(client: httpx.Client, finished: Json) -> None:
     for path in ("/jobs", f"/jobs/{finished['jobId']}"):
         answer = client.get(path)
         assert answer.headers["content-type"] == "application/json"
@@ -99,9 +99,7 @@ def test_the_listing_tells_its_age(client: httpx.Client, finished: Json) -> None
         assert answer.headers["x-stale"] == "false"
 
 
-def test_an_unchanged_listing_is_not_sent_again(
-    client: httpx.Client, jobs: Jobs, study: Study, finished: Json
-) -> None:
+def test_listing_unchanged(client: httpx.Client, jobs: Jobs, study: Study, finished: Json) -> None:
     # What tests before this one deleted may be on its way out.
     until(lambda: all(job["status"] == "STOPPED" for job in jobs.listed().values()))
     first = client.get("/jobs")
@@ -121,7 +119,7 @@ def test_an_unchanged_listing_is_not_sent_again(
     assert changed.headers["etag"] != tag
 
 
-def test_pages_lead_from_one_to_the_next(client: httpx.Client, jobs: Jobs, study: Study) -> None:
+def test_listing_page_links(client: httpx.Client, jobs: Jobs, study: Study) -> None:
     script = study.script("true\n")
     held = [jobs.submit(study.job(script, hold=True)) for _ in range(3)]
     url, found = f"{ROOT_PATH}/jobs?limit=1", []
@@ -136,16 +134,14 @@ def test_pages_lead_from_one_to_the_next(client: httpx.Client, jobs: Jobs, study
     assert assert_problem(client.get("/jobs?limit=1&cursor=x"), 422)["field"] == "cursor"
 
 
-def test_the_expanded_listing_is_another_one(client: httpx.Client, finished: Json) -> None:
+def test_listing_expanded_etag(client: httpx.Client, finished: Json) -> None:
     plain, expanded = client.get("/jobs"), client.get("/jobs?expand=resourceUsage")
     assert plain.headers["etag"] != expanded.headers["etag"]
     tag = {"if-none-match": plain.headers["etag"]}
     assert client.get("/jobs?expand=resourceUsage", headers=tag).status_code == 200
 
 
-def test_the_listing_is_packed_for_those_who_accept_it(
-    client: httpx.Client, jobs: Jobs, study: Study, finished: Json
-) -> None:
+def test_listing_compressed(client: httpx.Client, jobs: Jobs, study: Study, finished: Json) -> None:
     for _ in range(5):
         jobs.submit(study.job(study.script("true\n"), hold=True))
 
@@ -175,7 +171,7 @@ def _timeless(job: Json) -> Json:
     return {name: value for name, value in job.items() if name not in ("asOf", "elapsed")}
 
 
-def test_a_read_job_is_the_listed_one(client: httpx.Client, finished: Json) -> None:
+def test_job_read_same_as_listed(client: httpx.Client, finished: Json) -> None:
     listed = {job["jobId"]: job for job in client.get("/jobs?expand=resourceUsage").json()}
     read = client.get(f"/jobs/{finished['jobId']}").json()
     assert _timeless(listed[finished["jobId"]]) == _timeless(read)
@@ -183,7 +179,7 @@ def test_a_read_job_is_the_listed_one(client: httpx.Client, finished: Json) -> N
 
 
 @pytest.mark.parametrize("path", ["/jobs", "/docs", "/openapi.json", "/programs"])
-def test_head_and_get_are_of_one_mind(client: httpx.Client, finished: Json, path: str) -> None:
+def test_head_same_as_get(client: httpx.Client, finished: Json, path: str) -> None:
     plain = {"accept-encoding": "identity"}
     answer, got = client.head(path, headers=plain), client.get(path, headers=plain)
     assert (answer.status_code, answer.content, got.status_code) == (200, b"", 200)
@@ -193,9 +189,7 @@ def test_head_and_get_are_of_one_mind(client: httpx.Client, finished: Json, path
 
 @pytest.mark.parametrize("root", ["", ROOT_PATH, f"/{ROOT_PATH}", f"{ROOT_PATH}/"])
 @pytest.mark.parametrize("path", ["/jobs", "//jobs/", "/jobs/", "/docs-assets/swagger-ui.css"])
-def test_slashes_too_many_lead_to_the_same_route(
-    local: Service, finished: Json, root: str, path: str
-) -> None:
+def test_slashes_doubled(local: Service, finished: Json, root: str, path: str) -> None:
     request = f"GET {root}{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     assert b"HTTP/1.1 200" in _raw(local, request.encode())
 
@@ -211,13 +205,13 @@ def test_slashes_too_many_lead_to_the_same_route(
         "/programs?colour=blue",
     ],
 )
-def test_an_unknown_query_parameter_is_refused(client: httpx.Client, address: str) -> None:
+def test_query_parameter_unknown(client: httpx.Client, address: str) -> None:
     problem = assert_problem(client.get(address), 422)
     name = address.partition("?")[2].partition("=")[0]
     assert name in problem.get("field", "") + problem["detail"]
 
 
-def test_an_unknown_query_parameter_submits_and_deletes_nothing(
+def test_query_parameter_unknown_no_side_effect(
     client: httpx.Client, jobs: Jobs, study: Study
 ) -> None:
     job_id = jobs.submit(study.job(study.script("true\n"), hold=True))
@@ -252,9 +246,7 @@ def test_an_unknown_query_parameter_submits_and_deletes_nothing(
         ("TRACE", "/jobs", 405),
     ],
 )
-def test_what_is_not_there_is_a_problem(
-    client: httpx.Client, method: str, path: str, status: int
-) -> None:
+def test_route_unknown(client: httpx.Client, method: str, path: str, status: int) -> None:
     answer = client.request(method, path)
     if (method, path) == ("GET", "/") and answer.status_code in (200, 307, 302):
         return  # a page of its own, or the way to the documentation
@@ -284,13 +276,13 @@ def test_what_is_not_there_is_a_problem(
     ],
     ids=lambda content: repr(content[:20]),
 )
-def test_a_body_that_is_no_job_is_a_problem(client: httpx.Client, content: bytes) -> None:
+def test_body_invalid_job(client: httpx.Client, content: bytes) -> None:
     headers = {"content-type": "application/json"}
     problem = assert_problem(client.post("/jobs", content=content, headers=headers), 400, 422)
     assert len(problem["detail"]) < 2000
 
 
-def test_another_content_type_is_a_problem(client: httpx.Client, study: Study) -> None:
+def test_body_content_type_unsupported(client: httpx.Client, study: Study) -> None:
     body = study.job(study.script("true\n"))
     content = json.dumps(body).encode()
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
@@ -298,7 +290,7 @@ def test_another_content_type_is_a_problem(client: httpx.Client, study: Study) -
         assert_problem(answer, 415, 422)
 
 
-def test_a_long_body_is_refused(client: httpx.Client, jobs: Jobs, study: Study) -> None:
+def test_body_too_long(client: httpx.Client, jobs: Jobs, study: Study) -> None:
     body = study.job(study.script("true\n"), hold=True, args=["x" * MAX_REQUEST_BYTES])
     assert_problem(client.post("/jobs", json=body), 413)
 
@@ -312,7 +304,7 @@ def test_a_long_body_is_refused(client: httpx.Client, jobs: Jobs, study: Study) 
     jobs.submit(short)
 
 
-def test_a_length_that_is_a_lie_does_no_harm(local: Service) -> None:
+def test_content_length_invalid(local: Service) -> None:
     head = (
         b"POST /jobs HTTP/1.1\r\nHost: localhost\r\n"
         b"Content-Type: application/json\r\nConnection: close\r\n"
@@ -322,13 +314,13 @@ def test_a_length_that_is_a_lie_does_no_harm(local: Service) -> None:
     assert local.client.get("/health/live").status_code == 200
 
 
-def test_an_unknown_job_is_a_problem_with_a_reason(client: httpx.Client) -> None:
+def test_job_unknown(client: httpx.Client) -> None:
     problem = assert_problem(client.get("/jobs/99999999"), 404)
     assert problem["code"] == "job_not_found"
     assert "99999999" in problem["detail"]
 
 
-def test_a_problem_names_the_field(client: httpx.Client, study: Study) -> None:
+def test_problem_field(client: httpx.Client, study: Study) -> None:
     body = study.job("/absent/script")
     problem = assert_problem(client.post("/jobs", json=body), 400)
     assert (problem["field"], problem["code"]) == ("scriptFile", "invalid_content")
@@ -336,9 +328,7 @@ def test_a_problem_names_the_field(client: httpx.Client, study: Study) -> None:
 
 
 @pytest.mark.parametrize("field", ["account", "priority"])
-def test_what_the_scheduler_cannot_express_is_refused_by_name(
-    client: httpx.Client, study: Study, field: str
-) -> None:
+def test_scheduler_unsupported_field(client: httpx.Client, study: Study, field: str) -> None:
     body = study.job(study.script("true\n")) | {field: 1 if field == "priority" else "x"}
     answer = client.post("/jobs", json=body)
     problem = assert_problem(answer, 501)
@@ -359,9 +349,7 @@ class _Addresses(HTMLParser):
 
 @pytest.mark.parametrize("prefix", ["", ROOT_PATH])
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_the_documentation_loads_nothing_from_elsewhere(
-    client: httpx.Client, prefix: str, slash: str
-) -> None:
+def test_documentation_no_external_resources(client: httpx.Client, prefix: str, slash: str) -> None:
     page = client.get(f"{prefix}/docs{slash}")
     assert page.status_code == 200
     assert page.headers["content-type"].startswith("text/html")
@@ -379,7 +367,7 @@ def test_the_documentation_loads_nothing_from_elsewhere(
     assert "/openapi.json" in page.text
 
 
-def test_the_schema_is_valid(schema: Json) -> None:
+def test_schema_valid(schema: Json) -> None:
     assert schema["openapi"].startswith("3.1")
     operations = {
         (path, method): operation
@@ -397,7 +385,7 @@ def test_the_schema_is_valid(schema: Json) -> None:
         assert name
 
 
-def test_every_reference_of_the_schema_leads_somewhere(schema: Json) -> None:
+def test_schema_references(schema: Json) -> None:
     references = re.findall(r'"\$ref": "#/([^"]+)"', json.dumps(schema))
     assert references
     for reference in references:
@@ -406,7 +394,7 @@ def test_every_reference_of_the_schema_leads_somewhere(schema: Json) -> None:
             found = found[part]
 
 
-def test_every_error_of_the_schema_is_a_problem(schema: Json) -> None:
+def test_schema_errors_are_problems(schema: Json) -> None:
     for path, item in schema["paths"].items():
         for method, operation in item.items():
             for status, answer in operation["responses"].items():
@@ -414,7 +402,7 @@ def test_every_error_of_the_schema_is_a_problem(schema: Json) -> None:
                     assert list(answer["content"]) == ["application/problem+json"], (path, method)
 
 
-def test_the_documented_examples_are_there(schema: Json) -> None:
+def test_schema_examples_present(schema: Json) -> None:
     submission = schema["paths"]["/jobs"]["post"]["requestBody"]["content"]["application/json"]
     assert "example" in json.dumps(submission) + json.dumps(schema["components"]["schemas"])
 
@@ -425,7 +413,7 @@ def _validator(schema: Json, name: str) -> jsonschema.Draft202012Validator:
     )
 
 
-def test_answers_match_the_schema(
+def test_schema_matches_answers(
     client: httpx.Client, jobs: Jobs, study: Study, finished: Json, schema: Json
 ) -> None:
     held = jobs.submit(study.job(study.script("true\n"), hold=True, environment={"A": "b"}))
@@ -445,7 +433,7 @@ def test_answers_match_the_schema(
         job.validate(client.get(f"/jobs/{job_id}").json())
 
 
-def test_problems_match_the_schema(client: httpx.Client, schema: Json) -> None:
+def test_schema_matches_problems(client: httpx.Client, schema: Json) -> None:
     problem = _validator(schema, "Problem")
     for answer in (
         client.get("/jobs/99999999"),
@@ -456,7 +444,7 @@ def test_problems_match_the_schema(client: httpx.Client, schema: Json) -> None:
         problem.validate(assert_problem(answer, 400, 404, 422))
 
 
-def test_programs_match_the_schema(schema: Json, start_service: Any, tmp_path: Path) -> None:
+def test_schema_matches_programs(schema: Json, start_service: Any, tmp_path: Path) -> None:
     for version in ("v28.16", "v29"):
         (tmp_path / "newave" / version).mkdir(parents=True)
     service = start_service(
@@ -474,13 +462,13 @@ def test_programs_match_the_schema(schema: Json, start_service: Any, tmp_path: P
 
 
 @pytest.mark.parametrize("prefix", ["", ROOT_PATH])
-def test_the_service_tells_that_it_is_well(client: httpx.Client, prefix: str) -> None:
+def test_health_live(client: httpx.Client, prefix: str) -> None:
     for path in ("live", "ready"):
         answer = client.get(f"{prefix}/health/{path}")
         assert answer.status_code == 200
         assert isinstance(answer.json()["status"], str)
 
 
-def test_a_prefix_that_only_looks_like_ours_is_not_ours(client: httpx.Client) -> None:
+def test_root_path_lookalike(client: httpx.Client) -> None:
     assert_problem(client.get(f"{ROOT_PATH}x/jobs"), 404)
     assert_problem(client.get(f"/x{ROOT_PATH}/jobs"), 404)

@@ -109,7 +109,7 @@ def answers(service: Service, request: bytes, header: str, value: bytes) -> list
 
 
 @pytest.mark.parametrize("header", HEADERS)
-def test_hostile_values_of_header(service: Service, header: str) -> None:
+def test_header_hostile_values(service: Service, header: str) -> None:
     is_closed = header in ("Authorization", "Forwarded", "X-Forwarded-For", "X-Forwarded-Host")
     for value in islice(hostile(), MANY):
         read = answers(service, b"GET /jobs HTTP/1.1\r\n", header, value)

@@ -35,7 +35,7 @@ def body_of(study: Study) -> Json:
 
 
 @pytest.mark.parametrize("key", ["study-7", "x", "a b", "k" * 255, PRINTABLE, '"quoted, list"'])
-def test_the_same_key_and_body_are_the_same_job(local: Service, study: Study, key: str) -> None:
+def test_key_repeated_same_body(local: Service, study: Study, key: str) -> None:
     key = key if len(key) == 255 else f"{key}{study.directory.parent.name}"
     body = body_of(study)
     first, again = post(local, body, key[:255]), post(local, body, key[:255])
@@ -48,7 +48,7 @@ def test_the_same_key_and_body_are_the_same_job(local: Service, study: Study, ke
     assert (study.directory / "runs").read_text() == "ran\n"
 
 
-def test_another_body_under_the_same_key_is_refused(local: Service, study: Study) -> None:
+def test_key_repeated_other_body(local: Service, study: Study) -> None:
     body = body_of(study)
     assert post(local, body, "another-body").status_code == 201
     problem = assert_problem(post(local, {**body, "name": "other"}, "another-body"), 422)
@@ -66,13 +66,13 @@ def test_another_body_under_the_same_key_is_refused(local: Service, study: Study
     ],
     ids=["empty", "too long", "tab", "UTF-8", "Latin-1"],
 )
-def test_what_is_no_key_is_refused_by_name(local: Service, study: Study, key: bytes) -> None:
+def test_key_invalid(local: Service, study: Study, key: bytes) -> None:
     problem = assert_problem(post(local, body_of(study), key), 422)
     assert "idempotency-key" in (problem["field"] + problem["detail"]).lower()
     assert not (study.directory / "runs").exists()
 
 
-def test_a_repetition_does_not_need_the_directory(local: Service, study: Study) -> None:
+def test_key_repeated_directory_gone(local: Service, study: Study) -> None:
     body = body_of(study)
     first = post(local, body, "directory-gone")
     Jobs(local).ended(first.json()["jobId"])
@@ -81,7 +81,7 @@ def test_a_repetition_does_not_need_the_directory(local: Service, study: Study) 
     assert (again.status_code, again.json()) == (201, first.json())
 
 
-def test_a_refusal_frees_the_key(local: Service, study: Study) -> None:
+def test_key_after_refusal(local: Service, study: Study) -> None:
     body = body_of(study)
     missing = {**body, "scriptFile": str(study.directory / "missing.sh")}
     assert_problem(post(local, missing, "refused"), 400)
@@ -89,9 +89,7 @@ def test_a_refusal_frees_the_key(local: Service, study: Study) -> None:
     assert (first.status_code, REPLAYED in first.headers) == (201, False)
 
 
-def test_a_key_outlives_a_restart_and_is_forgotten_in_time(
-    start_service: Callable[..., Service], study: Study
-) -> None:
+def test_key_after_restart_and_expiry(start_service: Callable[..., Service], study: Study) -> None:
     service = start_service(IDEMPOTENCY_KEYS_KEPT_SECONDS="8")
     body = body_of(study)
     first = post(service, body, "restart")
@@ -109,7 +107,7 @@ def fake(request: pytest.FixtureRequest, tmp_path: Path) -> FakeScheduler:
     return FakeScheduler(tmp_path, request.param)
 
 
-def test_the_same_key_at_the_same_time_is_told_to_wait(
+def test_key_repeated_concurrently(
     fake: FakeScheduler, start_service: Callable[..., Service], study: Study
 ) -> None:
     service = start_service(
@@ -133,7 +131,7 @@ def test_the_same_key_at_the_same_time_is_told_to_wait(
     assert fake.runs(fake.submit) == 1
 
 
-def test_the_reference_tells_of_it(local: Service) -> None:
+def test_key_in_schema(local: Service) -> None:
     operation = local.client.get("/openapi.json").json()["paths"]["/jobs"]["post"]
     (header,) = [p for p in operation["parameters"] if p["in"] == "header"]
     assert (header["name"].lower(), header["required"]) == ("idempotency-key", False)
@@ -142,5 +140,5 @@ def test_the_reference_tells_of_it(local: Service) -> None:
     assert replayed["schema"]["type"] == "string"
 
 
-def test_all_of_printable_ascii_is_tried() -> None:
+def test_key_all_printable_ascii() -> None:
     assert set(PRINTABLE) == set(string.printable) - set(string.whitespace)

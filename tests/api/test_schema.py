@@ -35,7 +35,7 @@ expected-statuses = [400, 401, 403, 404, 405, 409, 414, 415, 422, 431, 501]
 
 
 @pytest.mark.parametrize("compatibility", ["none", "original"])
-def test_answers_to_what_the_schema_allows_and_forbids(tmp_path: Path, compatibility: str) -> None:
+def test_schema_generated_requests(tmp_path: Path, compatibility: str) -> None:
     settings = {
         "SCHEDULER": "LOCAL",
         "COMPATIBILITY": compatibility,

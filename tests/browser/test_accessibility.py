@@ -29,7 +29,7 @@ def service(start_service: Callable[..., Service]) -> Service:
 @pytest.mark.parametrize("width", [360, 1920])
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("language", ["en", "pt"])
-def test_views_for_everybody(
+def test_accessibility_views(
     service: Service, reader: Reader, language: str, dark: bool, width: int
 ) -> None:
     job = submit(service, name="study", script="#!/bin/sh\necho begin\nsleep 600\n")["uid"]
@@ -47,7 +47,7 @@ def test_views_for_everybody(
         assert page.locator("html").get_attribute("lang") == {"en": "en", "pt": "pt-BR"}[language]
 
 
-def test_keys_dialog_for_everybody(service: Service, reader: Reader) -> None:
+def test_accessibility_keys_dialog(service: Service, reader: Reader) -> None:
     page = reader(service)
     page.get_by_role("button", name="Keys").click()
     expect(page.get_by_role("dialog")).to_be_visible()

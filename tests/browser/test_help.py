@@ -15,7 +15,7 @@ expect.set_options(timeout=PATIENCE_MILLISECONDS)
     ("page", "asked", "answer"),
     [("help/", "idempotency", "Submitting"), ("help/pt/", "idempotência", "Várias réplicas")],
 )
-def test_search(
+def test_help_search(
     page: str, asked: str, answer: str, start_service: Callable[..., Service], reader: Reader
 ) -> None:
     opened = reader(start_service(), page)
@@ -25,9 +25,7 @@ def test_search(
     expect(opened.get_by_role("heading", level=1, name=answer)).to_be_visible()
 
 
-def test_language_switch_stays_on_the_page(
-    start_service: Callable[..., Service], reader: Reader
-) -> None:
+def test_help_language_switch(start_service: Callable[..., Service], reader: Reader) -> None:
     service = start_service(ROOT_PATH="/queue")
     page = reader(service, "queue/help/")
     page.get_by_role("link", name="LOCAL").first.click()

@@ -21,7 +21,7 @@ def sign_in(page: Page, token: str) -> None:
     page.get_by_role("button", name="Sign in").click()
 
 
-def test_token_is_asked_for_once(service: Service, reader: Reader) -> None:
+def test_login_token_once(service: Service, reader: Reader) -> None:
     submit(service, name="november", hold=True)
     page = reader(service, remote=True, expected=("401",))
     expect(page.get_by_role("heading", name="Who are you?")).to_be_visible()
@@ -39,13 +39,13 @@ def test_token_is_asked_for_once(service: Service, reader: Reader) -> None:
     expect(page.get_by_role("row", name="november")).not_to_be_visible()
 
 
-def test_login_in_portuguese(service: Service, reader: Reader) -> None:
+def test_login_portuguese(service: Service, reader: Reader) -> None:
     page = reader(service, remote=True, expected=("401",), language="pt")
     expect(page.get_by_role("heading", name="Quem é você?")).to_be_visible()
     assert Axe().run(page).response["violations"] == []
 
 
-def test_viewer_may_read_alone(service: Service, reader: Reader) -> None:
+def test_login_viewer_read_only(service: Service, reader: Reader) -> None:
     job = submit(service, name="november", hold=True)
     page = reader(service, f"#/jobs/{job['uid']}", remote=True, expected=("401", "403"))
     with page.expect_response("**/cluster"):
@@ -57,7 +57,7 @@ def test_viewer_may_read_alone(service: Service, reader: Reader) -> None:
     expect(page.get_by_role("button", name="Delete")).not_to_be_visible()
 
 
-def test_session_that_ends_asks_again(service: Service, reader: Reader) -> None:
+def test_login_after_session_end(service: Service, reader: Reader) -> None:
     token = made_token(service, "ana", "user")
     page = reader(service, remote=True, expected=("401", "ERR_"))
     sign_in(page, token)

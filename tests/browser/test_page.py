@@ -22,7 +22,7 @@ def names(page: Page) -> list[str]:
     return page.locator(".body .cell.name").all_inner_texts()
 
 
-def test_list_follows_jobs(service: Service, reader: Reader) -> None:
+def test_list_live_updates(service: Service, reader: Reader) -> None:
     page = reader(service)
     expect(page.get_by_text("There are no jobs.")).to_be_visible()
     job = submit(service, name="november", script=SLEEP)
@@ -32,7 +32,7 @@ def test_list_follows_jobs(service: Service, reader: Reader) -> None:
     expect(page.get_by_text("There are no jobs.")).to_be_visible()
 
 
-def test_list_goes_on_after_restart(service: Service, reader: Reader) -> None:
+def test_list_after_service_restart(service: Service, reader: Reader) -> None:
     service.settings["PORT"] = str(service.port)
     submit(service, name="before", script=SLEEP)
     page = reader(service, expected=("ERR_", "Failed to load"))
@@ -45,7 +45,7 @@ def test_list_goes_on_after_restart(service: Service, reader: Reader) -> None:
     expect(page.get_by_text("Live", exact=True)).to_be_visible()
 
 
-def test_filters_are_in_the_address(service: Service, reader: Reader) -> None:
+def test_list_filters_in_address(service: Service, reader: Reader) -> None:
     for name, hold in (("alpha", True), ("beta", True), ("gamma", False)):
         submit(service, name=name, hold=hold, script=SLEEP)
     page = reader(service)
@@ -65,7 +65,7 @@ def test_filters_are_in_the_address(service: Service, reader: Reader) -> None:
     assert names(again) == ["alpha", "beta"]
 
 
-def test_list_with_keys_alone(service: Service, reader: Reader) -> None:
+def test_list_keyboard_only(service: Service, reader: Reader) -> None:
     for number in (1, 2, 3):
         submit(service, name=f"case-{number}", hold=True)
     page = reader(service)
@@ -91,7 +91,7 @@ def test_list_with_keys_alone(service: Service, reader: Reader) -> None:
     expect(page.get_by_role("dialog")).not_to_be_visible()
 
 
-def test_job_with_its_output_and_end(service: Service, reader: Reader) -> None:
+def test_job_view_output_and_end(service: Service, reader: Reader) -> None:
     script = (
         "#!/bin/sh\necho begin\nwhile [ ! -e go ]; do sleep 0.1; done\n"
         "printf 'a\\033[1mb\\n'; exit 3\n"
@@ -108,7 +108,7 @@ def test_job_with_its_output_and_end(service: Service, reader: Reader) -> None:
     expect(page.get_by_role("link", name="go", exact=True)).to_be_visible()
 
 
-def test_actions_on_a_job(service: Service, reader: Reader) -> None:
+def test_job_view_actions(service: Service, reader: Reader) -> None:
     job = submit(service, name="study", script=SLEEP, hold=True)
     page = reader(service, f"#/jobs/{job['uid']}")
     page.get_by_role("button", name="Release").click()
@@ -122,14 +122,14 @@ def test_actions_on_a_job(service: Service, reader: Reader) -> None:
     assert service.client.get(f"/jobs/{job['uid']}").json()["failureKind"] == "CANCELLED"
 
 
-def test_job_that_is_not_there(service: Service, reader: Reader) -> None:
+def test_job_view_unknown_job(service: Service, reader: Reader) -> None:
     page = reader(service, "#/jobs/4711", expected=("404",))
     expect(page.get_by_text("There is no such job")).to_be_visible()
     page.get_by_role("link", name="All jobs").click()
     expect(page.get_by_text("There are no jobs.")).to_be_visible()
 
 
-def test_array_as_cells(service: Service, reader: Reader) -> None:
+def test_array_cells(service: Service, reader: Reader) -> None:
     script = '#!/bin/sh\n[ "$HPCQ_ARRAY_TASK_ID" -ne 2 ]\n'
     array = submit(service, name="cases", script=script, array={"first": 1, "last": 3})
     page = reader(service, f"#/jobs/{array['uid']}")
@@ -138,7 +138,7 @@ def test_array_as_cells(service: Service, reader: Reader) -> None:
     expect(page.get_by_text("It ended with exit code 1.")).to_be_visible()
 
 
-def test_program_is_submitted_by_its_form(
+def test_program_form_submission(
     start_service: Callable[..., Service], reader: Reader, tmp_path: Path
 ) -> None:
     script = tmp_path / "run.sh"
@@ -197,7 +197,7 @@ def test_language_and_colours(service: Service, reader: Reader) -> None:
     assert page.locator("html").get_attribute("data-theme") == "light"
 
 
-def test_page_below_a_root_path(start_service: Callable[..., Service], reader: Reader) -> None:
+def test_root_path(start_service: Callable[..., Service], reader: Reader) -> None:
     service = start_service(ROOT_PATH="/queue")
     submit(service, name="november", hold=True)
     page = reader(service, "queue")
@@ -205,7 +205,7 @@ def test_page_below_a_root_path(start_service: Callable[..., Service], reader: R
     assert page.url.startswith(f"{service.url}/queue/")
 
 
-def test_text_of_others_stays_text(service: Service, reader: Reader) -> None:
+def test_hostile_text_escaped(service: Service, reader: Reader) -> None:
     name = "<img src=x onerror=alert(1)>"
     job = submit(service, name=name, script=f"#!/bin/sh\necho '{name}'\n")
     page = reader(service)

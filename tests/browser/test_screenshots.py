@@ -31,7 +31,7 @@ def take(page: Page, path: Path) -> None:
     assert path.stat().st_size > 10_000
 
 
-def test_pictures_of_the_documentation(
+def test_documentation_screenshots(
     start_service: Callable[..., Service], reader: Reader, folder: Path
 ) -> None:
     service = start_service(INTERNAL_SCHEDULER_MAX_SLOTS="4")

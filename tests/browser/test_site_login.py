@@ -54,9 +54,7 @@ def test_login_with_an_account_of_the_site(service: Service, browser: Browser) -
 @pytest.mark.parametrize(
     ("language", "words"), [("en", "took longer than ten minutes"), ("pt", "mais de dez minutos")]
 )
-def test_login_that_failed_is_told(
-    service: Service, reader: Reader, language: str, words: str
-) -> None:
+def test_site_login_failed(service: Service, reader: Reader, language: str, words: str) -> None:
     page = reader(
         service,
         "session/callback?code=1&state=2",

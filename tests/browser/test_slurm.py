@@ -38,7 +38,7 @@ def foreign_job(service: Service) -> Iterator[str]:
     slurm("scancel", job)
 
 
-def test_list_with_jobs_of_others(
+def test_list_jobs_of_others(
     service: Service, reader: Reader, request: pytest.FixtureRequest
 ) -> None:
     # The service keeps neither events nor output of others' jobs.
@@ -52,7 +52,7 @@ def test_list_with_jobs_of_others(
     expect(page.locator(".timeline")).to_contain_text("Submitted")
 
 
-def test_job_of_slurm_from_form_to_end(service: Service, reader: Reader) -> None:
+def test_slurm_job_form_to_end(service: Service, reader: Reader) -> None:
     job = submit(service, name="study", script="#!/bin/sh\necho computed\n")
     page = reader(service, f"#/jobs/{job['uid']}")
     expect(page.locator(".timeline")).to_contain_text("Done")

@@ -34,7 +34,7 @@ def _cases() -> Iterator[object]:
 
 
 @pytest.mark.parametrize(("scheduler", "form", "database"), list(_cases()))
-def test_every_job_runs_exactly_once(
+def test_chaos_each_job_runs_once(
     scheduler: str, form: Form, database: str, tmp_path: Path
 ) -> None:
     seed = secrets.randbelow(10**6)
@@ -49,7 +49,7 @@ def test_every_job_runs_exactly_once(
 @pytest.mark.parametrize(
     "scheduler", [pytest.param(name, marks=BACKENDS[name].marks) for name in AS_USER]
 )
-def test_every_job_of_a_person_runs_exactly_once(scheduler: str) -> None:
+def test_chaos_each_job_of_user_runs_once(scheduler: str) -> None:
     seed = secrets.randbelow(10**6)
     form = Form.MISBEHAVING if scheduler in SUBMIT else Form.KILLS
     plan = make_plan(seed, form, JOBS_OF_A_CAMPAIGN, token=secrets.token_hex(4))

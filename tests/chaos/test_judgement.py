@@ -53,7 +53,7 @@ def _changed(**fields: object) -> Callable[[], Evidence]:
     return lambda: replace(GOOD, **fields)  # type: ignore[arg-type]
 
 
-def test_nothing_is_found_where_all_is_well() -> None:
+def test_judge_good_evidence() -> None:
     assert judge(TASKS, GOOD) == []
 
 
@@ -85,7 +85,5 @@ def test_nothing_is_found_where_all_is_well() -> None:
         (_changed(events=Events([1, 2, 3], [*UIDS, UIDS[0]])), "event", None),
     ],
 )
-def test_what_is_wrong_is_found(
-    evidence: Callable[[], Evidence], kind: str, task: int | None
-) -> None:
+def test_judge_bad_evidence(evidence: Callable[[], Evidence], kind: str, task: int | None) -> None:
     assert (kind, task) in {(found.kind, found.task) for found in judge(TASKS, evidence())}

@@ -12,7 +12,7 @@ from tests.chaos.plan import Form, make_plan
 REAL = "#!/bin/sh\nsleep 0.2\ncat /dev/stdin >> submitted\necho 4711\n"
 
 
-def test_a_plan_is_that_of_its_seed() -> None:
+def test_plan_repeatable_by_seed() -> None:
     first, same, other = (
         make_plan(seed, Form.MISBEHAVING, 50, token="t")  # noqa: S106
         for seed in (1, 1, 2)
@@ -22,14 +22,14 @@ def test_a_plan_is_that_of_its_seed() -> None:
     assert first.kills != other.kills
 
 
-def test_a_plan_has_every_misbehaviour() -> None:
+def test_plan_all_modes() -> None:
     plan = make_plan(5, Form.MISBEHAVING, 50, token="t")  # noqa: S106
     assert {mode for task in plan.tasks for mode in task.modes} == set(wrapper.MODES)
     assert any(len(task.clients) > 1 for task in plan.tasks)
     assert not any(task.modes for task in make_plan(5, Form.KILLS, 50, token="t").tasks)  # noqa: S106
 
 
-def test_the_jobs_of_a_scheduler_are_shared_out() -> None:
+def test_jobs_shared_among_schedulers() -> None:
     found = cases(
         ["LOCAL", "SLURM"], ["SQLITE", "POSTGRESQL"], list(Form), ["service", "user"], 2001
     )
@@ -41,7 +41,7 @@ def test_the_jobs_of_a_scheduler_are_shared_out() -> None:
 
 
 @pytest.mark.parametrize("mode", ["ok", *wrapper.MODES])
-def test_the_wrapper_does_what_its_mode_says(tmp_path: Path, mode: str) -> None:
+def test_wrapper_each_mode(tmp_path: Path, mode: str) -> None:
     real = tmp_path / "real" / "submit"
     real.parent.mkdir()
     real.write_text(REAL)
@@ -74,7 +74,7 @@ def test_the_wrapper_does_what_its_mode_says(tmp_path: Path, mode: str) -> None:
         assert (tmp_path / "submitted").read_bytes() == b"x"
 
 
-def test_the_wrapper_is_well_behaved_after_the_planned_runs(tmp_path: Path) -> None:
+def test_wrapper_after_planned_runs(tmp_path: Path) -> None:
     wrapper.install(tmp_path / "bin", Path("/bin/echo"), too_late_seconds=8)
     wrapper.plan_modes(tmp_path, ["fail", "submit-then-silence"])
     said = [

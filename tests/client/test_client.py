@@ -27,7 +27,7 @@ from hpcq.schedulers.testing.service import ROOT_PATH, Service
 from hpcq.schedulers.testing.waiting import until
 
 
-def test_job_from_submission_to_end(client: Client, study: Study, waiting_script: str) -> None:
+def test_job_submission_to_end(client: Client, study: Study, waiting_script: str) -> None:
     job = client.submit(waiting_script, ["a", 2], working_directory=study.directory, name="nov")
     assert job.job_id is not None
     until(lambda: job.refresh().status == "RUNNING")
@@ -84,17 +84,13 @@ def test_jobs_in_pages(
     assert list(client.jobs(text="nothing like it")) == []
 
 
-def test_a_job_that_others_end_while_it_is_waited_for(
-    client: Client, study: Study, waiting_script: str
-) -> None:
+def test_wait_job_ended_by_others(client: Client, study: Study, waiting_script: str) -> None:
     job = client.submit(waiting_script, working_directory=study.directory)
     threading.Timer(0.5, (study.directory / "go").touch).start()
     assert job.wait(timeout=300).exit_code == 3
 
 
-def test_output_followed_while_it_is_written(
-    client: Client, study: Study, waiting_script: str
-) -> None:
+def test_output_followed_while_written(client: Client, study: Study, waiting_script: str) -> None:
     job = client.submit(waiting_script, working_directory=study.directory)
     pieces = job.output().follow()
     assert next(pieces) == "began\n"
@@ -102,7 +98,7 @@ def test_output_followed_while_it_is_written(
     assert "".join(pieces) == "ended\n"
 
 
-def test_output_of_a_job_that_never_ran(client: Client, study: Study, waiting_script: str) -> None:
+def test_output_of_job_never_ran(client: Client, study: Study, waiting_script: str) -> None:
     job = client.submit(waiting_script, working_directory=study.directory, hold=True)
     with pytest.raises(NotFound) as found:
         job.output().read()
@@ -122,13 +118,13 @@ def test_cluster(client: Client) -> None:
     assert client.programs(name="NEWAVE") == []
 
 
-def test_plan_submits_nothing(client: Client, study: Study, waiting_script: str) -> None:
+def test_plan_no_submission(client: Client, study: Study, waiting_script: str) -> None:
     plan = client.plan(waiting_script, ["a"], working_directory=study.directory)
     assert plan.argv == [waiting_script, "a"]
     assert list(client.jobs(working_directory=str(study.directory))) == []
 
 
-def test_errors_have_the_fields_of_the_problem(client: Client, waiting_script: str) -> None:
+def test_error_problem_fields(client: Client, waiting_script: str) -> None:
     with pytest.raises(InvalidRequest) as found:
         client.submit(waiting_script, working_directory="/nowhere/at/all")
     assert (found.value.status, found.value.field) == (400, "workingDirectory")
@@ -142,12 +138,12 @@ def test_errors_have_the_fields_of_the_problem(client: Client, waiting_script: s
         client.submit(waiting_script, working_directory="/tmp", colour="red")  # type: ignore[call-arg]
 
 
-def test_a_key_of_other_characters(client: Client) -> None:
+def test_submit_key_not_ascii(client: Client) -> None:
     with pytest.raises(ValueError, match="printable ASCII"):
         client.submit("/bin/true", idempotency_key="é")
 
 
-def test_a_token_is_needed_and_enough(tmp_path: Path) -> None:
+def test_token_required(tmp_path: Path) -> None:
     service = Service(tmp_path, {"SCHEDULER": "LOCAL", "AUTH": "token"})
     service.start(wait=False)
     try:
@@ -167,7 +163,7 @@ def test_unix_socket(start_service: Callable[..., Service], tmp_path: Path) -> N
         assert client.cluster().scheduler == "LOCAL"
 
 
-def test_wait_where_too_many_follow_events(
+def test_wait_event_readers_limit_reached(
     start_service: Callable[..., Service],
     study: Study,
     waiting_script: str,
@@ -185,13 +181,13 @@ def test_wait_where_too_many_follow_events(
         assert job.wait().exit_code == 3
 
 
-def test_nobody_listens() -> None:
+def test_service_unreachable() -> None:
     with Client("http://127.0.0.1:9", patience=0) as client, pytest.raises(Unreachable) as found:
         client.cluster()
     assert "http://127.0.0.1:9" in str(found.value)
 
 
-def test_something_else_listens() -> None:
+def test_service_not_hpcq() -> None:
     class Other(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200 if self.path == "/cluster" else 502)
@@ -212,7 +208,7 @@ def test_something_else_listens() -> None:
         thread.join()
 
 
-def test_submission_over_a_broken_connection_makes_one_job(
+def test_submission_over_broken_connection(
     service: Service, client: Client, study: Study, waiting_script: str
 ) -> None:
     with cutting(service) as proxy, Client(proxy.url) as cut_off:
@@ -223,7 +219,7 @@ def test_submission_over_a_broken_connection_makes_one_job(
     assert [one.uid for one in client.jobs(working_directory=str(study.directory))] == [job.uid]
 
 
-def test_a_signal_is_not_sent_twice(service: Service) -> None:
+def test_signal_not_sent_twice(service: Service) -> None:
     with cutting(service) as proxy, Client(proxy.url) as cut_off:
         job = cut_off.submit("/bin/sleep", [60], working_directory="/tmp")
         proxy.cuts = [0]
@@ -236,7 +232,7 @@ def test_a_signal_is_not_sent_twice(service: Service) -> None:
 @pytest.mark.parametrize(
     ("code", "attempts"), [("scheduler_unavailable", 1), ("too_many_requests", 2)]
 )
-def test_a_signal_that_may_have_been_sent_is_not_sent_again(code: str, attempts: int) -> None:
+def test_signal_uncertain_not_repeated(code: str, attempts: int) -> None:
     asked = []
 
     class Away(BaseHTTPRequestHandler):
@@ -272,7 +268,7 @@ def test_a_signal_that_may_have_been_sent_is_not_sent_again(code: str, attempts:
     assert len(asked) == attempts
 
 
-def test_events_go_on_where_they_were_cut(
+def test_events_resumed_after_cut(
     service: Service, client: Client, study: Study, waiting_script: str
 ) -> None:
     (study.directory / "go").touch()
@@ -298,7 +294,7 @@ def test_events_go_on_where_they_were_cut(
         assert proxy.connections == 4
 
 
-def test_service_killed_and_started_again(
+def test_service_killed_and_restarted(
     start_service: Callable[..., Service], study: Study, waiting_script: str
 ) -> None:
     service = start_service()
@@ -324,7 +320,7 @@ def test_service_killed_and_started_again(
         assert list(pieces) == ["ended\n"]
 
 
-def test_output_goes_on_where_it_was_cut(service: Service, study: Study) -> None:
+def test_output_resumed_after_cut(service: Service, study: Study) -> None:
     script = study.script("for i in $(seq 1000); do echo line $i; done\n")
     with cutting(service) as proxy, Client(proxy.url) as cut_off:
         job = cut_off.submit(script, working_directory=study.directory)
@@ -354,7 +350,7 @@ def test_asynchronous_client(service: Service, study: Study, waiting_script: str
     asyncio.run(run())
 
 
-def test_events_go_on_after_a_comment() -> None:
+def test_events_with_comment() -> None:
     """A comment behind an event with an id is nothing, as the specification of streams says."""
     told = (
         'id: {0}\nevent: job.state\ndata: {{"timestamp": "2026-01-05T12:00:00Z", "uid": "a"}}\n\n'
@@ -376,7 +372,7 @@ def test_events_go_on_after_a_comment() -> None:
         server.shutdown()
 
 
-def test_changes_of_the_listing(client: Client, waiting_script: str) -> None:
+def test_listing_changes(client: Client, waiting_script: str) -> None:
     changes = client.changes()
     assert next(changes).is_reload
     uid = client.submit(waiting_script, hold=True).uid
@@ -385,7 +381,7 @@ def test_changes_of_the_listing(client: Client, waiting_script: str) -> None:
     assert next(True for change in changes if uid in change.gone)
 
 
-def test_files_of_a_job(client: Client, study: Study, tmp_path: Path) -> None:
+def test_job_files(client: Client, study: Study, tmp_path: Path) -> None:
     script = study.script("mkdir -p results\nprintf 'a\\0b' > 'results/é %.bin'\n")
     job = client.submit(script, working_directory=study.directory)
     job.wait()

@@ -22,7 +22,7 @@ def hpcq(service: Service, client: Client, study: Study) -> Iterator[CommandLine
     yield CommandLine(study.directory, {"HPCQ_URL": f"{service.url}{ROOT_PATH}"})
 
 
-def test_submit_in_a_pipe_prints_the_id(hpcq: CommandLine, client: Client) -> None:
+def test_submit_in_pipe(hpcq: CommandLine, client: Client) -> None:
     job_id = hpcq.run("submit", "-N", "nov", "-e", "CODE=0", "study.sh", "a", "-n", "--b c").strip()
     job = client.job(job_id).wait()
     assert (job.name, job.args) == ("nov", ["a", "-n", "--b c"])
@@ -30,13 +30,13 @@ def test_submit_in_a_pipe_prints_the_id(hpcq: CommandLine, client: Client) -> No
     assert job.working_directory == str(hpcq.folder)
 
 
-def test_submit_follows_and_exits_as_the_job(hpcq: CommandLine) -> None:
+def test_submit_follow_exit_status(hpcq: CommandLine) -> None:
     assert hpcq.run("submit", "--follow", "-e", "CODE=7", "study.sh", "a", status=7) == "began a\n"
     ended = json.loads(hpcq.run("submit", "--wait", "--json", "study.sh"))
     assert (ended["state"], ended["exitCode"]) == ("DONE", 0)
 
 
-def test_submit_of_all_fields_is_understood(hpcq: CommandLine, client: Client) -> None:
+def test_submit_all_fields(hpcq: CommandLine, client: Client) -> None:
     words = ["--hold", "-n", "2", "-q", "local", "-t", "1:30:00", "-m", "0.5", "-C", "/tmp"]
     words += ["-F", "exclusive=true", "--key", "one"]
     first = hpcq.run("submit", *words, "study.sh")
@@ -69,14 +69,14 @@ def test_dry_run(hpcq: CommandLine, client: Client) -> None:
         (["ls", "--watch"], "--watch needs a terminal"),
     ],
 )
-def test_wrong_command_lines(hpcq: CommandLine, words: list[str], said: str) -> None:
+def test_command_line_invalid(hpcq: CommandLine, words: list[str], said: str) -> None:
     done = hpcq.done(*words)
     assert (done.exit_code, done.stdout) == (2, "")
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
 
 
-def test_refusals_are_one_sentence_and_a_status(hpcq: CommandLine, tmp_path: Path) -> None:
+def test_refusal_message_and_status(hpcq: CommandLine, tmp_path: Path) -> None:
     unknown = hpcq.done("show", "99999999")
     assert (unknown.exit_code, unknown.stdout) == (1, "")
     assert unknown.stderr == "There is no job '99999999' in this cluster.\n"
@@ -88,7 +88,7 @@ def test_refusals_are_one_sentence_and_a_status(hpcq: CommandLine, tmp_path: Pat
     assert alone.stderr.startswith("The service at http://127.0.0.1:9 cannot be reached")
 
 
-def test_programs_and_their_completion(
+def test_programs_and_completion(
     hpcq: CommandLine, start_service: Callable[..., Service], tmp_path: Path
 ) -> None:
     for number in ("1.0", "1.1"):
@@ -119,13 +119,13 @@ def test_programs_and_their_completion(
     assert completing.in_pipe(*HPCQ).stdout.split() == ["1.0", "1.1"]
 
 
-def test_script_from_standard_input(hpcq: CommandLine) -> None:
+def test_submit_script_from_stdin(hpcq: CommandLine) -> None:
     text = '#!/bin/sh\necho "text $1"\n'
     printed = hpcq.run("submit", "--follow", "-", "a", text=text)
     assert printed == "text a\n"
 
 
-def test_listing_in_a_pipe(hpcq: CommandLine, client: Client) -> None:
+def test_list_in_pipe(hpcq: CommandLine, client: Client) -> None:
     job_id = hpcq.run("submit", "--hold", "-N", "held name", "study.sh").strip()
     (line,) = hpcq.run("ls", "-s", "QUEUED_HELD", "-m", "-a").splitlines()
     cells = line.split("\t")
@@ -136,7 +136,7 @@ def test_listing_in_a_pipe(hpcq: CommandLine, client: Client) -> None:
     assert hpcq.run("ls", "--owner", "nobody-at-all") == ""
 
 
-def test_own_jobs_stand_first(hpcq: CommandLine, service: Service) -> None:
+def test_list_own_jobs_first(hpcq: CommandLine, service: Service) -> None:
     administrator = CommandLine(hpcq.folder, service.settings)
     made = administrator.in_pipe(*HPCQ, "token", "create", "--user", "ana", "--role", "user")
     ana = replace(hpcq, variables={**hpcq.variables, "HPCQ_TOKEN": made.stdout.strip()})
@@ -191,7 +191,7 @@ def test_logs(hpcq: CommandLine) -> None:
     assert json.loads(hpcq.run("logs", "-f", "--json", job_id)) == {"text": "began a\n"}
 
 
-def test_wait_exits_as_the_job(hpcq: CommandLine) -> None:
+def test_wait_exit_status(hpcq: CommandLine) -> None:
     good = hpcq.run("submit", "study.sh").strip()
     bad = hpcq.run("submit", "-e", "CODE=9", "study.sh").strip()
     killed = hpcq.run("submit", "/bin/sh", "-c", "kill -9 $$").strip()
@@ -226,7 +226,7 @@ def test_events(hpcq: CommandLine) -> None:
     assert followed[-1] in everything
 
 
-def test_site(hpcq: CommandLine) -> None:
+def test_site_queues_nodes_programs(hpcq: CommandLine) -> None:
     assert hpcq.run("queues").split("\t")[:2] == ["local", "yes"]
     assert hpcq.run("nodes").split("\t")[1] == "yes"
     assert hpcq.run("programs") == ""
@@ -234,7 +234,7 @@ def test_site(hpcq: CommandLine) -> None:
         assert isinstance(json.loads(hpcq.run(*words, "--json")), list)
 
 
-def test_terminal_has_headers_and_colours(hpcq: CommandLine) -> None:
+def test_list_in_terminal(hpcq: CommandLine) -> None:
     job_id = hpcq.run("submit", "--hold", "study.sh").strip()
     shown, status = hpcq.in_terminal("ls", "-s", "QUEUED_HELD")
     assert status == 0
@@ -259,14 +259,14 @@ def test_terminal_has_headers_and_colours(hpcq: CommandLine) -> None:
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_commands_in_a_terminal(hpcq: CommandLine, words: list[str], shown: str) -> None:
+def test_commands_in_terminal(hpcq: CommandLine, words: list[str], shown: str) -> None:
     job_id = hpcq.run("submit", "--hold", "study.sh").strip()
     is_of_job = words[0] not in ("queues", "nodes", "programs")
     said, status = hpcq.in_terminal(*words, *([job_id] if is_of_job else []))
     assert (status, shown in unstyled(said)) == (0, True), said
 
 
-def test_terminal_waits_with_a_sign_of_life(hpcq: CommandLine) -> None:
+def test_wait_in_terminal(hpcq: CommandLine) -> None:
     held = hpcq.run("submit", "--hold", "study.sh").strip()
     shown, status = hpcq.in_terminal("wait", held, until="Waiting for the job")
     assert (status, "Ctrl-C" in shown, "Traceback" in shown) == (130, True, False)
@@ -274,13 +274,13 @@ def test_terminal_waits_with_a_sign_of_life(hpcq: CommandLine) -> None:
     assert (status, unstyled(shown).startswith("Submitted: ")) == (0, True)
 
 
-def test_watch_in_a_terminal(hpcq: CommandLine) -> None:
+def test_watch_in_terminal(hpcq: CommandLine) -> None:
     hpcq.run("submit", "--hold", "study.sh")
     shown, status = hpcq.in_terminal("ls", "--watch", until="QUEUED_HELD")
     assert (status, "Traceback" in shown) == (130, False)
 
 
-def test_names_are_no_markup(hpcq: CommandLine, client: Client) -> None:
+def test_names_with_markup(hpcq: CommandLine, client: Client) -> None:
     hpcq.run("submit", "--hold", "-N", "[red]name", "study.sh")
     shown, _status = hpcq.in_terminal("ls")
     assert "[red]name" in shown
@@ -298,13 +298,13 @@ def test_portuguese(hpcq: CommandLine) -> None:
     assert (late.returncode, late.stderr) == (124, f"O job {job_id} ainda não terminou.\n")
 
 
-def test_bytes_that_are_no_text(hpcq: CommandLine) -> None:
+def test_output_not_utf8(hpcq: CommandLine) -> None:
     refused = hpcq.in_pipe(*HPCQ, "submit", "study.sh", os.fsdecode(b"\xff"))
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr == "What you gave is not text in UTF-8.\n"
 
 
-def test_characters_that_the_locale_lacks(hpcq: CommandLine) -> None:
+def test_output_beyond_locale(hpcq: CommandLine) -> None:
     hpcq.run("submit", "--hold", "-N", "█", "study.sh")
     narrow = replace(hpcq, variables={**hpcq.variables, "PYTHONIOENCODING": "latin-1"})
     shown = narrow.in_pipe(*HPCQ, "ls", "--active")
@@ -322,7 +322,7 @@ def test_profile(hpcq: CommandLine) -> None:
     assert unknown.stderr == f"{file} has no section [none] of texts.\n"
 
 
-def test_a_closed_pipe_is_no_error(hpcq: CommandLine) -> None:
+def test_pipe_closed(hpcq: CommandLine) -> None:
     hpcq.run("submit", "--hold", "study.sh")
     done = hpcq.in_pipe("bash", "-c", '"$@" | head -c 1', "-", *HPCQ, "ls", "--json")
     assert (done.stdout, done.stderr) == ("[", "")
@@ -336,7 +336,7 @@ def test_completion(hpcq: CommandLine) -> None:
     assert held in completing.in_pipe(*HPCQ).stdout.split()
 
 
-def test_files_of_a_job(hpcq: CommandLine) -> None:
+def test_job_files(hpcq: CommandLine) -> None:
     job = hpcq.run("submit", "--wait", "-F", "script=#!/bin/sh\nmkdir out; echo 12 > out/a.csv")
     job = job.split()[0]
     assert "out/" in [line.split("\t")[0] for line in hpcq.run("files", job).splitlines()]

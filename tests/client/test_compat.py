@@ -25,7 +25,7 @@ def installed(service: Service, client: Client, study: Study) -> Iterator[Comman
     yield hpcq
 
 
-def test_a_job_of_the_original(installed: CommandLine, client: Client) -> None:
+def test_qsub_original_job(installed: CommandLine, client: Client) -> None:
     said = installed.in_pipe("qsub", "study.sh", "2", "a", "b c", "-n", "nov").stdout
     found = re.fullmatch(r"Your job nov \((\d+)\) was submitted\.\n", said)
     assert found is not None
@@ -42,21 +42,21 @@ def test_a_job_of_the_original(installed: CommandLine, client: Client) -> None:
     assert installed.in_pipe("qstat").stdout == ""
 
 
-def test_the_name_is_that_of_the_directory(installed: CommandLine, client: Client) -> None:
+def test_qsub_name_default_from_directory(installed: CommandLine, client: Client) -> None:
     said = installed.in_pipe("qsub", "study.sh", "1", "-wd", "/tmp", "--", "-x").stdout
     assert said.startswith("Your job tmp (")
     (job,) = client.jobs(active=True)
     assert (job.name, job.working_directory, job.args) == ("tmp", "/tmp", ["-x"])
 
 
-def test_errors(installed: CommandLine) -> None:
+def test_compat_errors(installed: CommandLine) -> None:
     unknown = installed.in_pipe("qdel", "99999999")
     assert (unknown.returncode, unknown.stdout) == (1, "")
     assert unknown.stderr == "There is no job '99999999' in this cluster.\n"
     assert installed.in_pipe("qsub", "study.sh", "0").returncode == 2
 
 
-def test_another_command_is_left_alone(installed: CommandLine, tmp_path: Path) -> None:
+def test_install_over_other_command(installed: CommandLine, tmp_path: Path) -> None:
     assert installed.run("compat", "install", "bin"), "its own files it writes again"
     other = tmp_path / "sge"
     other.mkdir()

@@ -43,14 +43,14 @@ def mistake(folder: Path, **variables: str) -> Finding:
     return found
 
 
-def test_a_sound_installation_is_good(tmp_path: Path) -> None:
+def test_doctor_good_installation(tmp_path: Path) -> None:
     found = examined(tmp_path)
     assert {one.verdict for one in found} == {Verdict.GOOD}
     assert "queue" in {one.part for one in found}
     assert not list(tmp_path.iterdir())
 
 
-def test_lines_of_a_pipe_are_in_the_language_of_the_user(tmp_path: Path) -> None:
+def test_doctor_in_pipe_language(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "hpcq", "doctor"],
         cwd=tmp_path,
@@ -62,13 +62,13 @@ def test_lines_of_a_pipe_are_in_the_language_of_the_user(tmp_path: Path) -> None
     assert "bom\tescalonador\thpcq LOCAL" in done.stdout
 
 
-def test_a_wrong_word_in_the_env_file_is_named(tmp_path: Path) -> None:
+def test_doctor_env_file_typo(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("SHEDULER=SLURM\n")
     found = mistake(tmp_path)
     assert found.text.endswith("line 1: SHEDULER is not a setting. Did you mean SCHEDULER?")
 
 
-def test_an_open_state_directory_is_named(tmp_path: Path) -> None:
+def test_doctor_state_directory_open(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir(mode=0o755)
     (tmp_path / "state").chmod(0o755)
     found = mistake(tmp_path)
@@ -76,9 +76,7 @@ def test_an_open_state_directory_is_named(tmp_path: Path) -> None:
     assert "mode 0755" in found.text
 
 
-def test_a_state_directory_on_a_remote_file_system_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_doctor_state_directory_remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kind = examination._kind_of_file_system(tmp_path)
     monkeypatch.setattr(examination, "_REMOTE", (kind,))
     (found,) = examination._file_system(tmp_path)
@@ -92,7 +90,7 @@ def test_file_system_in_chroot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert list(examination._file_system(tmp_path)) == []
 
 
-def test_a_clock_that_is_off_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_clock_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     away = time.time() - 3600
     monkeypatch.setattr(time, "time", lambda: away)
     (found,) = examination._file_system(tmp_path)
@@ -100,7 +98,7 @@ def test_a_clock_that_is_off_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "3600 s" in found.text
 
 
-def test_a_port_that_another_program_has_is_named(tmp_path: Path) -> None:
+def test_doctor_port_taken(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         found = mistake(tmp_path, PORT=str(other.getsockname()[1]))
     assert found.part == "address"
@@ -108,20 +106,20 @@ def test_a_port_that_another_program_has_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("verdict", [Verdict.PROBLEM, Verdict.WARNING])
-def test_a_locale_that_does_not_fit_is_named(tmp_path: Path, verdict: Verdict) -> None:
+def test_doctor_locale_unsuitable(tmp_path: Path, verdict: Verdict) -> None:
     name = {Verdict.PROBLEM: "xx_YY.UTF-8", Verdict.WARNING: "C"}[verdict]
     found = mistake(tmp_path, LC_ALL=name)
     assert (found.part, found.verdict) == ("locale", verdict)
     assert name in found.text
 
 
-def test_commands_that_are_not_there_are_named(tmp_path: Path) -> None:
+def test_doctor_commands_missing(tmp_path: Path) -> None:
     found = mistake(tmp_path, SCHEDULER="SLURM", SCHEDULER_PATH=str(tmp_path))
     assert "squeue" in found.text
     assert "SCHEDULER_PATH" in (found.remedy or "")
 
 
-def test_a_service_that_runs_is_known_and_runs_a_job(tmp_path: Path) -> None:
+def test_doctor_service_running(tmp_path: Path) -> None:
     with Service(tmp_path / "service", {"SCHEDULER": "LOCAL"}) as service:
         state = {"STATE_DIRECTORY": str(service.state_directory), "HPCQ_URL": service.url}
         found = examined(tmp_path, "--job", PORT=str(service.port), **state)
@@ -132,7 +130,7 @@ def test_a_service_that_runs_is_known_and_runs_a_job(tmp_path: Path) -> None:
 
 
 @pytest.mark.sge
-def test_a_parallel_environment_that_does_not_exist_is_named(tmp_path: Path) -> None:
+def test_doctor_parallel_environment_missing(tmp_path: Path) -> None:
     settings = SGE.settings()
     assert {one.verdict for one in examined(tmp_path, **settings)} == {Verdict.GOOD}
     found = mistake(tmp_path, **{**settings, "SGE_PARALLEL_ENVIRONMENT": "nowhere"})
@@ -151,7 +149,7 @@ def _with(folder: Path, name: str, body: str) -> str:
 
 
 @pytest.mark.slurm
-def test_a_scheduler_without_accounting_is_named(tmp_path: Path) -> None:
+def test_doctor_accounting_missing(tmp_path: Path) -> None:
     settings = SLURM.settings()
     assert {one.verdict for one in examined(tmp_path, **settings)} == {Verdict.GOOD}
     scontrol = shutil.which("scontrol")
@@ -163,7 +161,7 @@ def test_a_scheduler_without_accounting_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slurm
-def test_scheduler_without_configuration(tmp_path: Path) -> None:
+def test_doctor_scheduler_without_configuration(tmp_path: Path) -> None:
     absent = {"SLURM_CONF": str(tmp_path / "slurm.conf"), "COMMAND_TIMEOUT_SECONDS": "1"}
     found = mistake(tmp_path, **{**SLURM.settings(), **absent})
     assert found.part == "scheduler"
@@ -171,7 +169,7 @@ def test_scheduler_without_configuration(tmp_path: Path) -> None:
 
 
 @pytest.mark.slurm
-def test_a_queue_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+def test_doctor_queue_unreadable(tmp_path: Path) -> None:
     body = '[ "$1" != --version ] || exec /usr/bin/squeue "$@"\necho "Access denied" >&2; exit 1'
     path = _with(tmp_path / "bin", "squeue", body)
     found = examined(tmp_path, **{**SLURM.settings(), "SCHEDULER_PATH": path})

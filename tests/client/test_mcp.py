@@ -145,7 +145,7 @@ def test_cancel(
     assert job.wait().failure_kind == "CANCELLED"
 
 
-def test_no_changes_unless_allowed(
+def test_changes_disabled_by_default(
     client: Client, study: Study, tmp_path: Path, variables: dict[str, str]
 ) -> None:
     async def run() -> None:
@@ -165,7 +165,7 @@ def test_no_changes_unless_allowed(
     assert list(client.jobs(working_directory=str(study.directory))) == []
 
 
-def test_hostile_and_long_output(
+def test_output_hostile_and_long(
     client: Client, study: Study, tmp_path: Path, variables: dict[str, str]
 ) -> None:
     script = study.script(
@@ -191,7 +191,7 @@ def test_hostile_and_long_output(
     asyncio.run(run())
 
 
-def test_errors_are_the_service_s_words(tmp_path: Path, variables: dict[str, str]) -> None:
+def test_error_messages_from_service(tmp_path: Path, variables: dict[str, str]) -> None:
     async def run() -> None:
         async with over_stdio(tmp_path, variables, "--allow-changes") as mcp:
             assert "99999999" in await refusal(mcp, "get_job", job_id="99999999")
@@ -283,7 +283,7 @@ async def over_http(url: str, token: str, mode: str = "auto") -> AsyncIterator[M
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-def test_http_acts_with_the_rights_of_the_caller(
+def test_http_rights_of_caller(
     mode: str, service: Service, study: Study, http_url: str, make_token: Callable[[str, str], str]
 ) -> None:
     asked = {"working_directory": str(study.directory), "script": "#!/bin/sh\n"}
@@ -322,7 +322,7 @@ SUBMIT = {
     "authorization",
     [None, "", "Bearer", "Basic cm9vdDo=", "Bearer hpcq_wrong_wrong", "Bearer e.y.J"],
 )
-def test_http_tells_a_stranger_nothing(
+def test_http_without_valid_token(
     authorization: str | None, message: Json, client: Client, http_url: str
 ) -> None:
     before = client.summary().jobs
@@ -345,7 +345,7 @@ def test_http_tells_a_stranger_nothing(
         ({"Origin": "http://evil.example"}, 403),
     ],
 )
-def test_http_of_web_pages_is_refused(
+def test_http_from_web_page(
     headers: dict[str, str], status: int, http_url: str, make_token: Callable[[str, str], str]
 ) -> None:
     headers = {
@@ -358,9 +358,7 @@ def test_http_of_web_pages_is_refused(
     assert said.status_code == status, said.text
 
 
-def test_service_that_restarts(
-    tmp_path: Path, study: Study, unused_settings: dict[str, str]
-) -> None:
+def test_service_restarted(tmp_path: Path, study: Study, unused_settings: dict[str, str]) -> None:
     with Service(tmp_path / "service", unused_settings) as service:
         variables = {"HPCQ_URL": service.url}
 
@@ -389,7 +387,7 @@ def unused_settings() -> dict[str, str]:
         return {"SCHEDULER": "LOCAL", "PORT": str(one.getsockname()[1])}
 
 
-def test_http_beside_a_service_that_asks_nobody(tmp_path: Path) -> None:
+def test_http_with_auth_none(tmp_path: Path) -> None:
     with Service(tmp_path / "service", {"SCHEDULER": "LOCAL", "AUTH": "none"}) as service:
         line = CommandLine(tmp_path, {"HPCQ_URL": service.url})
         done = line.in_pipe(*HPCQ, "mcp", "--port", "5050")
@@ -400,7 +398,7 @@ def test_http_beside_a_service_that_asks_nobody(tmp_path: Path) -> None:
     assert "cannot be reached" in done.stderr
 
 
-def test_port_that_is_taken(service: Service, tmp_path: Path, variables: dict[str, str]) -> None:
+def test_port_taken(service: Service, tmp_path: Path, variables: dict[str, str]) -> None:
     done = CommandLine(tmp_path, variables).in_pipe(*HPCQ, "mcp", "--port", str(service.port))
     assert (done.returncode, done.stdout) == (2, "")
     assert "cannot be listened on: Address already in use" in done.stderr
@@ -416,13 +414,13 @@ def test_wrong_token(tmp_path: Path, variables: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("words", [["--host", "::1"], ["--name", "mcp.example"]])
-def test_options_of_http_need_a_port(words: list[str], tmp_path: Path) -> None:
+def test_http_options_without_port(words: list[str], tmp_path: Path) -> None:
     done = CommandLine(tmp_path).done("mcp", *words)
     assert (done.exit_code, done.stdout) == (2, "")
     assert "need --port" in done.stderr
 
 
-def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_package_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hpcq.cli.mcp.find_spec", lambda name: None)
     done = CommandLine(tmp_path).done("mcp")
     assert (done.exit_code, done.stdout) == (2, "")

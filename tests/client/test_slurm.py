@@ -27,7 +27,7 @@ def client(service: Service) -> Iterator[Client]:
         yield new
 
 
-def test_changes_of_a_queued_job(client: Client, study: Study) -> None:
+def test_change_queued_job(client: Client, study: Study) -> None:
     script = study.script("true\n")
     job = client.submit(script, working_directory=study.directory, hold=True, wall_time_limit=600)
     assert job.change(name="new", wall_time_limit=7200) is job
@@ -38,7 +38,7 @@ def test_changes_of_a_queued_job(client: Client, study: Study) -> None:
     job.delete()
 
 
-def test_tasks_of_an_array(client: Client, study: Study) -> None:
+def test_cancel_array_tasks(client: Client, study: Study) -> None:
     array = client.submit(
         study.script("sleep 100\n"),
         working_directory=study.directory,
@@ -55,7 +55,7 @@ def test_tasks_of_an_array(client: Client, study: Study) -> None:
     assert array.wait().failure_kind == "CANCELLED"
 
 
-def test_wait_for_a_job_from_elsewhere(
+def test_wait_job_from_elsewhere(
     client: Client, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sync_client, "_POLL_SECONDS", 0.2)

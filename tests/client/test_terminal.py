@@ -43,7 +43,7 @@ def held(client: Client, study: Study, waiting_script: str) -> str:
     return job.id
 
 
-def test_top_shows_jobs_and_obeys_keys(
+def test_top_jobs_and_keys(
     terminal: Tmux, held: str, client: Client, study: Study, waiting_script: str
 ) -> None:
     terminal.start("top")
@@ -73,7 +73,7 @@ def test_top_shows_jobs_and_obeys_keys(
     assert terminal.status() == 0
 
 
-def test_top_without_colours_in_portuguese_and_narrow(terminal: Tmux, held: str) -> None:
+def test_top_narrow_portuguese_no_colours(terminal: Tmux, held: str) -> None:
     terminal.start("top", size=(40, 12), NO_COLOR="1", LANG="pt_BR.UTF-8")
     shown = terminal.wait_for(rf"\n{held} +QUEUED_HELD +november")
     assert "NOME" in shown
@@ -90,14 +90,14 @@ def test_top_without_a_service(terminal: Tmux) -> None:
     assert "cannot be reached" in terminal.screen()
 
 
-def test_top_in_a_pipe_is_refused(hpcq: CommandLine) -> None:
+def test_top_in_pipe(hpcq: CommandLine) -> None:
     done = hpcq.in_pipe(*HPCQ, "top")
     assert (done.returncode, done.stdout) == (2, "")
     assert "needs a terminal" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
-def test_watch_shows_changes_until_interrupted(terminal: Tmux, held: str, client: Client) -> None:
+def test_watch_until_interrupted(terminal: Tmux, held: str, client: Client) -> None:
     terminal.start("ls", "--watch")
     terminal.wait_for(rf"\n{held} +QUEUED_HELD")
     client.job(held).release()
@@ -107,7 +107,7 @@ def test_watch_shows_changes_until_interrupted(terminal: Tmux, held: str, client
     assert terminal.status() == 130
 
 
-def test_logs_follow_in_a_terminal(terminal: Tmux, held: str, client: Client) -> None:
+def test_logs_follow(terminal: Tmux, held: str, client: Client) -> None:
     terminal.start("logs", "-f", held)
     client.job(held).release()
     terminal.wait_for("began")
@@ -116,7 +116,7 @@ def test_logs_follow_in_a_terminal(terminal: Tmux, held: str, client: Client) ->
     assert "ended" in terminal.screen()
 
 
-def test_submit_follows_and_exits_as_the_job(terminal: Tmux, waiting_script: str) -> None:
+def test_submit_follow_exit_status(terminal: Tmux, waiting_script: str) -> None:
     terminal.start("submit", "--follow", waiting_script)
     terminal.wait_for("began")
     (terminal.line.folder / "go").touch()
@@ -124,9 +124,7 @@ def test_submit_follows_and_exits_as_the_job(terminal: Tmux, waiting_script: str
     assert "ended" in terminal.screen()
 
 
-def test_wait_shows_a_sign_of_life_and_leaves_the_job(
-    terminal: Tmux, held: str, client: Client
-) -> None:
+def test_wait_interrupted(terminal: Tmux, held: str, client: Client) -> None:
     terminal.start("wait", held, LANG="pt_BR.UTF-8")
     terminal.wait_for(f"job {held}.*Ctrl-C")
     terminal.press("C-c")
@@ -134,7 +132,7 @@ def test_wait_shows_a_sign_of_life_and_leaves_the_job(
     assert not client.job(held).is_over
 
 
-def test_output_steers_no_screen(terminal: Tmux, client: Client, study: Study) -> None:
+def test_output_with_escape_sequences(terminal: Tmux, client: Client, study: Study) -> None:
     script = study.script("printf 'one\\033[2J\\033[31mtwo\\033]0;title\\007\\rthree\\a\\n'")
     job = client.submit(script, working_directory=study.directory).wait()
     terminal.start("top")
@@ -144,7 +142,7 @@ def test_output_steers_no_screen(terminal: Tmux, client: Client, study: Study) -
     assert "uid" in terminal.screen()
 
 
-def test_top_comes_back_when_the_service_does(terminal: Tmux, service: Service, held: str) -> None:
+def test_top_after_service_restart(terminal: Tmux, service: Service, held: str) -> None:
     terminal.start("top", size=(120, 24))
     terminal.wait_for(rf"\n{held} ")
     port = service.port

@@ -10,7 +10,7 @@ from hpcq.schedulers.testing.service import ROOT_PATH, Service
 @pytest.mark.parametrize("backend", ["LOCAL", AS_ORIGINAL], indirect=True)
 @pytest.mark.parametrize("prefix", ["", ROOT_PATH])
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_every_form_of_the_address_answers(
+def test_address_each_form(
     service: Service, jobs: Jobs, study: Study, prefix: str, slash: str
 ) -> None:
     client = service.client

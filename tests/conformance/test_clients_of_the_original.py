@@ -213,9 +213,7 @@ class Client:
 
 
 @pytest.mark.parametrize("models", [Pydantic1(), Pydantic2()], ids=["pydantic 1", "pydantic 2"])
-def test_a_client_of_the_original_follows_a_job(
-    answering: Service, models: Models, study: Study
-) -> None:
+def test_original_client_job_to_end(answering: Service, models: Models, study: Study) -> None:
     client, jobs = Client(answering, models), Jobs(answering)
     assert client.programs() == client.programs("?name=&version=")
     script = study.script("while [ ! -e go ]; do sleep 0.1; done\nexit 3\n")
@@ -257,7 +255,7 @@ def test_a_client_of_the_original_follows_a_job(
     assert client.read(job_id).status == Status.STOPPED
 
 
-def test_a_client_of_the_original_is_told_what_is_wrong(answering: Service, study: Study) -> None:
+def test_original_client_error(answering: Service, study: Study) -> None:
     url = f"{ROOT_PATH}/jobs/"
     for field in ("workingDirectory", "reservedSlots", "scriptFile"):
         body = study.job(study.script("true\n")) | {field: None}

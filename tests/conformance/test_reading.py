@@ -105,9 +105,7 @@ NO_IDS = [
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
-def test_an_id_of_no_job_is_not_found(
-    service: Service, jobs: Jobs, study: Study, method: str
-) -> None:
+def test_job_not_an_id(service: Service, jobs: Jobs, study: Study, method: str) -> None:
     bystander = jobs.submit(study.job(study.script("true\n"), hold=True))
     for job_id in NO_IDS:
         # The path is sent exactly so: httpx would resolve the dots.
@@ -117,7 +115,7 @@ def test_an_id_of_no_job_is_not_found(
         assert jobs.read(bystander)["status"] == "START_REQUESTED", job_id
 
 
-def test_all_fields_are_present_in_their_order(jobs: Jobs, study: Study, service: Service) -> None:
+def test_job_fields_in_order(jobs: Jobs, study: Study, service: Service) -> None:
     job_id = jobs.submit(study.job(study.script("true\n"), args=["a"], hold=True))
     for job in (jobs.read(job_id), jobs.listed()[job_id]):
         assert list(job)[: len(BASE_FIELDS)] == BASE_FIELDS
@@ -135,7 +133,7 @@ def test_all_fields_are_present_in_their_order(jobs: Jobs, study: Study, service
         assert job["stale"] is False
 
 
-def test_a_finished_job_keeps_what_it_was(jobs: Jobs, study: Study) -> None:
+def test_job_finished_fields(jobs: Jobs, study: Study) -> None:
     job_id = jobs.submit(study.job(study.script("true\n"), args=["a b"], wallTimeLimit=3600))
     job = jobs.ended(job_id)
     assert list(job)[: len(BASE_FIELDS)] == BASE_FIELDS
@@ -150,7 +148,7 @@ def test_a_finished_job_keeps_what_it_was(jobs: Jobs, study: Study) -> None:
     assert job["owner"]
 
 
-def test_efficiency_is_told_once_a_job_has_ended(jobs: Jobs, study: Study) -> None:
+def test_efficiency_after_end(jobs: Jobs, study: Study) -> None:
     script = study.directory / "busy.py"
     script.write_text(
         "#!/usr/bin/env python3\n"
@@ -173,9 +171,7 @@ def test_efficiency_is_told_once_a_job_has_ended(jobs: Jobs, study: Study) -> No
     assert efficiency["memory"] is None or 0 < efficiency["memory"] < 1
 
 
-def test_times_are_utc_with_milliseconds_and_in_order(
-    jobs: Jobs, study: Study, service: Service
-) -> None:
+def test_times_utc_milliseconds_ordered(jobs: Jobs, study: Study, service: Service) -> None:
     job_id = jobs.submit(study.job(study.script("sleep 1\n")))
     job = jobs.ended(job_id)
     times = ["submitTime", "startTime", "endTime", "lastStatusUpdateTime", "asOf"]
@@ -186,15 +182,13 @@ def test_times_are_utc_with_milliseconds_and_in_order(
     assert job["elapsed"] in (1, 2, 3)
 
 
-def test_a_job_is_found_by_its_permanent_id(service: Service, jobs: Jobs, study: Study) -> None:
+def test_job_by_uid(service: Service, jobs: Jobs, study: Study) -> None:
     job_id = jobs.submit(study.job(study.script("true\n"), hold=True))
     uid = jobs.read(job_id)["uid"]
     assert service.client.get(f"/jobs/{uid}").json()["jobId"] == job_id
 
 
-def test_usage_is_in_the_listing_only_when_asked_for(
-    jobs: Jobs, study: Study, service: Service
-) -> None:
+def test_usage_in_listing_on_request(jobs: Jobs, study: Study, service: Service) -> None:
     job_id = jobs.submit(study.job(study.script("true\n")))
     assert jobs.ended(job_id)["resourceUsage"] is not None
     if service.is_original:
@@ -205,7 +199,7 @@ def test_usage_is_in_the_listing_only_when_asked_for(
     assert jobs.listed("?expand=resourceUsage")[job_id]["resourceUsage"] is not None
 
 
-def test_running_usage_grows(service: Service, jobs: Jobs, study: Study) -> None:
+def test_usage_grows_while_running(service: Service, jobs: Jobs, study: Study) -> None:
     script = study.directory / "busy.py"
     script.write_text(
         "#!/usr/bin/env python3\n"

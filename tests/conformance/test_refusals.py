@@ -14,9 +14,7 @@ ON_ONE = pytest.mark.parametrize("backend", ["LOCAL", AS_ORIGINAL], indirect=Tru
 
 
 @pytest.mark.parametrize("field", ["stdoutPath", "stderrPath"])
-def test_output_that_has_no_place_to_go_to_is_refused(
-    service: Service, study: Study, field: str
-) -> None:
+def test_output_path_unwritable(service: Service, study: Study, field: str) -> None:
     script = study.script("true\n")
     for path in (f"{study.directory}/absent/out", "absent/out", f"{script}/out", "..", "/"):
         answer = service.client.post("/jobs", json=study.job(script) | {field: path})
@@ -34,13 +32,13 @@ def _missing(study: Study, kind: str) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["absent", "a directory", "unreadable"])
-def test_a_script_that_cannot_be_read_is_refused(service: Service, study: Study, kind: str) -> None:
+def test_script_unreadable(service: Service, study: Study, kind: str) -> None:
     body = study.job(_missing(study, kind))
     problem = assert_problem(service.client.post("/jobs", json=body), 400)
     assert problem["field"] == "scriptFile"
 
 
-def test_a_directory_that_does_not_exist_is_refused(service: Service, study: Study) -> None:
+def test_directory_missing(service: Service, study: Study) -> None:
     script = study.script("true\n")
     for path in (study.directory / "absent", script):
         body = study.job(script) | {"workingDirectory": str(path)}
@@ -95,7 +93,7 @@ IGNORED_FOR_THE_ORIGINAL = {"clusterId", "colour", "working_directory"}
     ],
     ids=lambda value: repr(value)[:60],
 )
-def test_content_that_cannot_be_a_job_is_refused(
+def test_content_invalid(
     service: Service,
     study: Study,
     fields: dict[str, Any],
@@ -122,7 +120,7 @@ def _is_in(job: dict[str, Any], study: Study) -> bool:
 
 
 @ON_ONE
-def test_fields_are_known_by_their_wire_names_alone(service: Service, study: Study) -> None:
+def test_fields_by_wire_name_only(service: Service, study: Study) -> None:
     body = study.job(study.script("true\n"))
     body["script_file"] = body.pop("scriptFile")
     # A field that is not known is wrong, or else the mandatory one is missing.
@@ -131,7 +129,7 @@ def test_fields_are_known_by_their_wire_names_alone(service: Service, study: Stu
 
 @ON_ONE
 @pytest.mark.parametrize("field", ["workingDirectory", "reservedSlots", "scriptFile"])
-def test_mandatory_fields_are_asked_for(service: Service, study: Study, field: str) -> None:
+def test_fields_mandatory(service: Service, study: Study, field: str) -> None:
     body = study.job(study.script("true\n"))
     del body[field]
     problem = assert_problem(service.client.post("/jobs", json=body), 400)

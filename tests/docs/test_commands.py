@@ -45,7 +45,7 @@ LEFT_OUT: Mapping[str, str] = {
 }
 
 
-def test_every_command_is_run_or_left_out() -> None:
+def test_commands_all_run_or_left_out() -> None:
     run, left_out = set(), set()
     for page in PAGES:
         for block in blocks(page):
@@ -58,7 +58,7 @@ def test_every_command_is_run_or_left_out() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
-def test_settings_can_be_used(page: Path, tmp_path: Path) -> None:
+def test_settings_loadable(page: Path, tmp_path: Path) -> None:
     for block in blocks(page):
         if block.kind == "dotenv":
             (tmp_path / "mail.password").write_text("secret")

@@ -18,7 +18,7 @@ EXAMPLES = INSTALLATION / "examples"
     [(sys.executable, str(EXAMPLES / "cases.py")), (str(EXAMPLES / "cases.sh"),)],
     ids=["Python", "shell"],
 )
-def test_cases(
+def test_example_cases(
     command: tuple[str, ...], tmp_path: Path, start_service: Callable[..., Service]
 ) -> None:
     hpcq = tmp_path / "bin" / "hpcq"

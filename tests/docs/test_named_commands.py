@@ -17,7 +17,7 @@ NAMED = re.compile(r"`(hpcq [^`]+)`")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(INSTALLATION)))
-def test_named_commands_exist(page: Path) -> None:
+def test_named_commands_in_documentation(page: Path) -> None:
     for named in NAMED.findall(page.read_text(encoding="utf-8")):
         assert _unknown(shlex.split(named)[1:]) == [], named
 

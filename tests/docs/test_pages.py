@@ -20,12 +20,12 @@ def _links(page: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(INSTALLATION)))
-def test_every_link_leads_somewhere(page: Path) -> None:
+def test_page_links(page: Path) -> None:
     assert [str(link) for link in _links(page) if not link.exists()] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(INSTALLATION)))
-def test_every_list_is_one_in_the_site(page: Path) -> None:
+def test_page_lists_rendered_by_site(page: Path) -> None:
     """The site needs an empty line before a list, and four blanks before a list within one."""
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
     assert re.findall(r"^(?![ \n]|- |\d+\. |#).+\n- .*", text, re.MULTILINE) == []
@@ -33,7 +33,7 @@ def test_every_list_is_one_in_the_site(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(INSTALLATION)))
-def test_every_anchor_is_a_section(page: Path) -> None:
+def test_page_anchors(page: Path) -> None:
     for path, anchor in ANCHOR.findall(page.read_text(encoding="utf-8")):
         if "://" not in path:
             assert anchor in _sections(page.parent / path if path else page), (path, anchor)
@@ -47,7 +47,7 @@ def _sections(page: Path) -> list[str]:
     return [slug(re.sub(r"\[([^]]+)\]\([^)]*\)", r"\1", title), "-") for title in titles]
 
 
-def test_every_page_can_be_reached_from_the_readme() -> None:
+def test_page_reachable_from_readme() -> None:
     reached: set[Path] = set()
     waiting = [INSTALLATION / "README.md"]
     while waiting:

@@ -13,9 +13,7 @@ PAGE = INSTALLATION / "docs" / "programs.md"
 SCRIPT = '#!/bin/sh\nprintf "%s\\n" "$@"\n'
 
 
-def test_the_catalogue_of_the_documentation_does_what_it_says(
-    tmp_path: Path, start_service: Callable[..., Service]
-) -> None:
+def test_catalogue_of_documentation(tmp_path: Path, start_service: Callable[..., Service]) -> None:
     tree, catalogue, answer, submission = (
         block.text.replace("/opt/", f"{tmp_path}/opt/").replace("/scratch/ana/water", str(tmp_path))
         for block in _example()

@@ -39,21 +39,21 @@ VOLATILE = {
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
-def test_both_readmes_hold_the_same_examples() -> None:
+def test_readmes_same_examples() -> None:
     assert [(b.kind, b.text) for b in blocks(ENGLISH)] == [
         (b.kind, b.text) for b in blocks(PORTUGUESE)
     ]
 
 
-def test_both_readmes_have_the_same_sections_and_tables() -> None:
+def test_readmes_same_sections_and_tables() -> None:
     assert _shape(ENGLISH) == _shape(PORTUGUESE)
 
 
-def test_the_readme_begins_with_the_two_commands() -> None:
+def test_readme_first_two_commands() -> None:
     assert blocks(ENGLISH)[0].text == "make demo\nmake test\n"
 
 
-def test_every_make_command_of_the_readme_is_a_target() -> None:
+def test_readme_make_targets() -> None:
     makefile = (INSTALLATION / "Makefile").read_text()
     named = [line for b in blocks(ENGLISH) if b.kind == "make" for line in b.text.splitlines()]
     for line in named:
@@ -62,7 +62,7 @@ def test_every_make_command_of_the_readme_is_a_target() -> None:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
-def test_the_examples_of_the_readme_do_what_they_print(machine: "Machine") -> None:
+def test_readme_examples_output(machine: "Machine") -> None:
     page = blocks(ENGLISH)
     for block, following in zip(page, [*page[1:], None], strict=True):
         if block.kind != "sh":

@@ -46,7 +46,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield folder
 
 
-def test_every_page_in_both_languages(site: Path) -> None:
+def test_pages_in_both_languages(site: Path) -> None:
     english = _pages(site)
     assert {f"pt/{page}" for page in english if not page.startswith("pt/")} | english == english
     for page in english:
@@ -54,7 +54,7 @@ def test_every_page_in_both_languages(site: Path) -> None:
         assert f'<html lang="{language}"' in (site / page).read_text(), page
 
 
-def test_pages_in_english_only_say_so(site: Path) -> None:
+def test_pages_in_english_only(site: Path) -> None:
     for page in _pages(site):
         folder, _, name = page.partition("pt/")
         source = "README.pt-BR.md" if name == "readme.html" else f"docs/{name[:-5]}.pt.md"
@@ -63,7 +63,7 @@ def test_pages_in_english_only_say_so(site: Path) -> None:
         assert is_marked == (page.startswith("pt/") and not is_translation), page
 
 
-def test_titles_are_those_of_the_pages(site: Path) -> None:
+def test_page_titles(site: Path) -> None:
     """The menu has a page's own title in both languages, marked or not."""
     for page in ("replicas.html", "pt/replicas.html", "failures.html", "pt/failures.html"):
         text = (site / page).read_text()
@@ -72,7 +72,7 @@ def test_titles_are_those_of_the_pages(site: Path) -> None:
         assert f"<title>{heading[1]} - hpc-queue-api</title>" in text
 
 
-def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
+def test_pages_no_external_resources(site: Path) -> None:
     for page in _pages(site):
         for address in Loaded(site / page).addresses:
             assert re.match(r"(\w+:)?//|/", address) is None, (page, address)

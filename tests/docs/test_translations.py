@@ -23,7 +23,7 @@ ENGLISH_ONLY = {
 }
 
 
-def test_every_page_of_users_is_translated() -> None:
+def test_user_pages_translated() -> None:
     names = {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")}
     english = {name for name in names if not name.endswith(".pt.md")}
     missing = {name for name in english if name.replace(".md", ".pt.md") not in names}
@@ -31,7 +31,7 @@ def test_every_page_of_users_is_translated() -> None:
 
 
 @pytest.mark.parametrize("page", TRANSLATED, ids=lambda page: str(page.relative_to(DOCS)))
-def test_both_languages_have_one_form(page: Path) -> None:
+def test_translation_same_structure(page: Path) -> None:
     english = page.with_name(page.name.replace(".pt.md", ".md"))
     assert _form(page) == _form(english)
     assert _paragraphs(page) == _paragraphs(english)

@@ -83,7 +83,7 @@ def test_notebook(tmp_path: Path, start_service: Callable[..., Service]) -> None
         assert client.summary().by_state["DONE"] == 50
 
 
-def test_notebook_has_no_outputs() -> None:
+def test_notebook_without_outputs() -> None:
     cells: list[dict[str, Any]] = json.loads(NOTEBOOK.read_text())["cells"]
     assert [cell for cell in cells if cell.get("outputs") or cell.get("execution_count")] == []
 
@@ -124,17 +124,13 @@ rule sum:
         assert client.summary().jobs == 3
 
 
-def test_snakemake_of_a_rule_that_fails(
-    tmp_path: Path, start_service: Callable[..., Service]
-) -> None:
+def test_snakemake_rule_fails(tmp_path: Path, start_service: Callable[..., Service]) -> None:
     user = User(tmp_path, start_service())
     assert workflow(user, "rule case:\n    output: 'none'\n    shell: 'exit 3'\n").wait() == 1
     assert "Error in rule case" in user.log()
 
 
-def test_snakemake_that_is_interrupted(
-    tmp_path: Path, start_service: Callable[..., Service]
-) -> None:
+def test_snakemake_interrupted(tmp_path: Path, start_service: Callable[..., Service]) -> None:
     service = start_service()
     user = User(tmp_path, service)
     running = workflow(user, "rule case:\n    output: 'none'\n    shell: 'sleep 1000'\n")

@@ -38,7 +38,7 @@ def _accepted_for_later(answer: httpx.Response) -> Json:
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_a_job_that_was_taken_without_a_word_is_found_and_answered(
+def test_submission_timeout_job_found(
     site: Site, start_service: Start, study: Study, lie: str
 ) -> None:
     patient = {**(LIMITED if lie in ("hang", "deaf") else FAST), "SUBMISSION_WAIT_SECONDS": "300"}
@@ -56,7 +56,7 @@ def test_a_job_that_was_taken_without_a_word_is_found_and_answered(
 
 
 @pytest.mark.parametrize("lie", ["hang", "crash", "silent", "fail"])
-def test_a_job_that_shows_late_is_one_job_under_the_uid_of_the_answer(
+def test_submission_timeout_job_appears_late(
     site: Site, serving: Service, study: Study, lie: str
 ) -> None:
     site.takes(lie)
@@ -77,7 +77,7 @@ def test_a_job_that_shows_late_is_one_job_under_the_uid_of_the_answer(
     assert site.fake.taken_ids() == [job_id]
 
 
-def test_a_job_that_surely_was_not_taken_is_handed_over_once_more(
+def test_submission_timeout_job_absent_resubmitted(
     site: Site, start_service: Start, study: Study
 ) -> None:
     serving = start_service(**site.fake.settings(), **SOON_SETTLED)
@@ -92,7 +92,7 @@ def test_a_job_that_surely_was_not_taken_is_handed_over_once_more(
     assert listed(serving).keys() == {job["jobId"]}
 
 
-def test_nothing_is_handed_over_again_while_the_scheduler_cannot_be_asked(
+def test_submission_timeout_scheduler_unreachable(
     site: Site, start_service: Start, study: Study
 ) -> None:
     serving = start_service(**site.fake.settings(), **SOON_SETTLED)
@@ -111,9 +111,7 @@ def test_nothing_is_handed_over_again_while_the_scheduler_cannot_be_asked(
     assert [job["jobId"]] == site.fake.taken_ids()
 
 
-def test_a_refusal_is_told_as_one_after_the_key_was_looked_for(
-    site: Site, serving: Service, study: Study
-) -> None:
+def test_submission_refused(site: Site, serving: Service, study: Study) -> None:
     site.fake.behave(site.fake.submit, "refuse")
     problem = assert_problem(_post(serving, study), 502)
     assert problem["code"] == "scheduler_refused"

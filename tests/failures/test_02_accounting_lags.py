@@ -17,9 +17,7 @@ from hpcq.schedulers.testing.jobs import Study
 from hpcq.schedulers.testing.service import Service
 
 
-def test_between_queue_and_accounting_the_end_is_undetermined_then_the_truth(
-    site: Site, serving: Service, study: Study
-) -> None:
+def test_end_between_queue_and_accounting(site: Site, serving: Service, study: Study) -> None:
     taken = submitted(serving, study)
     job_id, key = taken["jobId"], key_of(taken)
     site.queue(job_id, key=key)
@@ -36,7 +34,7 @@ def test_between_queue_and_accounting_the_end_is_undetermined_then_the_truth(
 
 
 @pytest.mark.anyio
-async def test_an_accounting_that_is_empty_for_90_seconds_is_waited_for(tmp_path: Path) -> None:
+async def test_end_accounting_empty_90_seconds(tmp_path: Path) -> None:
     async with World(directory=tmp_path) as world:
         record = await world.ended_unaccounted()
         for _ in range(18):

@@ -18,9 +18,7 @@ from hpcq.schedulers.testing.jobs import Study
 from hpcq.schedulers.testing.service import Service
 
 
-def test_a_job_that_nobody_knows_is_never_a_success(
-    site: Site, serving: Service, study: Study
-) -> None:
+def test_vanished_job_undetermined(site: Site, serving: Service, study: Study) -> None:
     taken = submitted(serving, study)
     job_id = taken["jobId"]
     site.queue(job_id, key=key_of(taken))
@@ -41,7 +39,7 @@ def test_a_job_that_nobody_knows_is_never_a_success(
 
 
 @pytest.mark.anyio
-async def test_after_a_day_it_is_still_looked_for_and_the_truth_still_told(tmp_path: Path) -> None:
+async def test_vanished_job_found_after_day(tmp_path: Path) -> None:
     async with World(directory=tmp_path) as world:
         record = await world.ended_unaccounted()
         for _ in range(24):

@@ -34,9 +34,7 @@ def _submitted_at(site: Site, moment: float) -> Json:
 
 
 @pytest.mark.parametrize("owner", ["ana", "bob"])
-def test_a_number_used_again_is_another_job_and_the_older_keeps_its_record(
-    site: Site, serving: Service, study: Study, owner: str
-) -> None:
+def test_id_reused_by_foreign_job(site: Site, serving: Service, study: Study, owner: str) -> None:
     ours = _ended(site, serving, study)
     later = _submitted_at(site, time.time() + 3600)
     site.queue(ours["jobId"], state=site.waiting, owner=owner, name="another", **later)
@@ -50,7 +48,7 @@ def test_a_number_used_again_is_another_job_and_the_older_keeps_its_record(
         site.polled(2)
 
 
-def test_a_vanished_job_does_not_get_the_end_of_an_earlier_one_under_its_number(
+def test_id_reused_vanished_job_with_older_record(
     site: Site, serving: Service, study: Study
 ) -> None:
     taken = submitted(serving, study)
@@ -69,7 +67,7 @@ def test_a_vanished_job_does_not_get_the_end_of_an_earlier_one_under_its_number(
 
 
 @pytest.mark.anyio
-async def test_two_jobs_of_ours_under_one_number_keep_two_records(tmp_path: Path) -> None:
+async def test_id_reused_by_own_job(tmp_path: Path) -> None:
     async with World(directory=tmp_path) as world:
         first = await world.submit()
         assert first.native_id is not None

@@ -32,7 +32,7 @@ ODD = [b"\x01\x08 & \xff <", b"&nbsp;&#0;&bogus;", b"]]>"]
 
 
 @of_grid_engine
-def test_malformed_elements_hide_no_other_job(site: Site, serving: Service, study: Study) -> None:
+def test_qstat_malformed_elements(site: Site, serving: Service, study: Study) -> None:
     taken = submitted(serving, study)
     site.queue("80001", name="before")
     site.raw("6", b"".join(BAD))
@@ -46,7 +46,7 @@ def test_malformed_elements_hide_no_other_job(site: Site, serving: Service, stud
 
 
 @of_grid_engine
-def test_a_name_that_is_no_xml_spoils_nothing(site: Site, serving: Service) -> None:
+def test_qstat_name_invalid_xml(site: Site, serving: Service) -> None:
     for number, spoilt in enumerate(ODD, 80001):
         site.raw(
             f"2-{number}",
@@ -61,16 +61,14 @@ def test_a_name_that_is_no_xml_spoils_nothing(site: Site, serving: Service) -> N
 
 
 @of_grid_engine
-def test_an_unknown_id_is_not_found(site: Site, serving: Service) -> None:
+def test_qstat_unknown_id(site: Site, serving: Service) -> None:
     unknown = recorded("qstat_j_xml_unknown")
     site.fake.answer("qstat", unknown.stdout, question="some", exit_status=unknown.exit_code)
     assert_problem(serving.client.get("/jobs/999999"), 404)
 
 
 @of_grid_engine
-def test_a_job_that_qstat_no_longer_knows_is_not_lost(
-    site: Site, serving: Service, study: Study
-) -> None:
+def test_qstat_unknown_job_in_accounting(site: Site, serving: Service, study: Study) -> None:
     unknown = recorded("qstat_j_xml_unknown")
     site.fake.answer("qstat", unknown.stdout, question="some", exit_status=unknown.exit_code)
     taken = submitted(serving, study)
@@ -81,7 +79,7 @@ def test_a_job_that_qstat_no_longer_knows_is_not_lost(
 
 
 @of_grid_engine
-def test_half_a_document_ends_no_job(site: Site, serving: Service, study: Study) -> None:
+def test_qstat_truncated_document(site: Site, serving: Service, study: Study) -> None:
     taken = submitted(serving, study)
     site.queue(taken["jobId"])
     read_until(serving, taken["jobId"], lambda job: job["state"] == "RUNNING")
@@ -93,9 +91,7 @@ def test_half_a_document_ends_no_job(site: Site, serving: Service, study: Study)
 
 
 @of_torque
-def test_documents_that_follow_each_other_are_read_and_none_is_an_empty_queue(
-    site: Site, serving: Service, study: Study
-) -> None:
+def test_qstat_several_documents_or_none(site: Site, serving: Service, study: Study) -> None:
     first, second = submitted(serving, study), submitted(serving, study)
     for taken in (first, second):
         site.queue(taken["jobId"], key=key_of(taken))
@@ -110,7 +106,7 @@ def test_documents_that_follow_each_other_are_read_and_none_is_an_empty_queue(
 
 @of_torque
 @pytest.mark.parametrize("cut", [b"<Data>", b"<Data><Job><Job_Id>", b"Welcome\n"])
-def test_half_a_document_of_torque_ends_no_job(
+def test_qstat_truncated_document_torque(
     site: Site, serving: Service, study: Study, cut: bytes
 ) -> None:
     taken = submitted(serving, study)
@@ -122,9 +118,7 @@ def test_half_a_document_of_torque_ends_no_job(
 
 
 @of_torque
-def test_a_byte_that_is_no_character_spoils_its_own_value_alone(
-    site: Site, serving: Service, study: Study
-) -> None:
+def test_qstat_invalid_byte(site: Site, serving: Service, study: Study) -> None:
     site.queue("80001", name=b"caf\xe9 \x01 name")
     site.queue("80002", name="after")
     until(lambda: len(listed(serving)) == 2)

@@ -35,9 +35,7 @@ EVERYWHERE = pytest.mark.parametrize("site", SITES, indirect=True)
 
 
 @EVERYWHERE
-def test_a_bad_record_in_the_queue_hides_no_other(
-    site: Site, serving: Service, study: Study
-) -> None:
+def test_queue_bad_record(site: Site, serving: Service, study: Study) -> None:
     site.queue("90001", name="before")
     site.raw("6", BAD_IN_QUEUE[site.fake.scheduler] % b"90002")
     site.raw("7", WITHOUT_AN_ID[site.fake.scheduler])
@@ -49,9 +47,7 @@ def test_a_bad_record_in_the_queue_hides_no_other(
 
 
 @EVERYWHERE
-def test_a_job_of_ours_whose_record_is_bad_is_where_it_was(
-    site: Site, serving: Service, study: Study
-) -> None:
+def test_queue_bad_record_own_job(site: Site, serving: Service, study: Study) -> None:
     taken = submitted(serving, study)
     job_id = taken["jobId"]
     site.queue(job_id, key=key_of(taken))
@@ -67,9 +63,7 @@ def test_a_job_of_ours_whose_record_is_bad_is_where_it_was(
 
 @EVERYWHERE
 @pytest.mark.parametrize("first", [True, False], ids=["before it", "after it"])
-def test_a_bad_record_in_the_accounting_hides_no_other(
-    site: Site, serving: Service, study: Study, first: bool
-) -> None:
+def test_accounting_bad_record(site: Site, serving: Service, study: Study, first: bool) -> None:
     taken = submitted(serving, study)
     job_id = taken["jobId"]
     read_until(serving, job_id, lambda job: job["nativeState"] is not None)
@@ -105,7 +99,7 @@ SPOILT = [
 
 
 @pytest.mark.parametrize("site", ["PBS"], indirect=True)
-def test_a_spoilt_value_loses_no_job_and_invents_none(site: Site, serving: Service) -> None:
+def test_queue_spoilt_value(site: Site, serving: Service) -> None:
     mark = b"\x1f0123456789abcdef\x1f"
     for number, value in enumerate(SPOILT, 80001):
         fields = (b"Job Id: %d.pbshead" % number, b"Job_Name=" + value, b"job_state=R")

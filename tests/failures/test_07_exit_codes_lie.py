@@ -29,7 +29,7 @@ def _running(site: Site, service: Service, study: Study) -> str:
 
 
 @pytest.mark.parametrize("printed", ["nothing", "an empty queue"])
-def test_a_listing_that_failed_is_not_read_as_completed(
+def test_listing_failed_job_still_running(
     site: Site, serving: Service, study: Study, printed: str
 ) -> None:
     job_id = _running(site, serving, study)
@@ -51,9 +51,7 @@ def _recorded(site: Site, **cases: str) -> Completed:
     return sge.recorded(case) if site.fake.scheduler == "SGE" else slurm.recorded(case)
 
 
-def test_details_that_report_a_failure_change_nothing(
-    site: Site, serving: Service, study: Study
-) -> None:
+def test_details_failed_with_status_0(site: Site, serving: Service, study: Study) -> None:
     """qstat -j exits with 0 when the qmaster is away, and says so in XML."""
     job_id = _running(site, serving, study)
     down = _recorded(
@@ -70,9 +68,7 @@ def test_details_that_report_a_failure_change_nothing(
     assert (job["state"], job["stale"]) == ("RUNNING", False)
 
 
-def test_a_refusal_with_exit_status_0_is_a_refusal(
-    site: Site, serving: Service, study: Study
-) -> None:
+def test_cancel_refused_with_status_0(site: Site, serving: Service, study: Study) -> None:
     """Scancel --verbose exits with 0 whether or not it ended the job."""
     job_id = _running(site, serving, study)
     refused = _recorded(
@@ -97,7 +93,7 @@ def test_a_refusal_with_exit_status_0_is_a_refusal(
         (35, b"qstat: 7.pbshead Job has finished\n"),
     ],
 )
-def test_what_is_listed_beside_a_complaint_about_others_is_believed(
+def test_listing_with_complaint_about_others(
     site: Site, serving: Service, study: Study, exit_status: int, complaint: bytes
 ) -> None:
     job_id = _running(site, serving, study)
@@ -112,9 +108,7 @@ def test_what_is_listed_beside_a_complaint_about_others_is_believed(
 
 
 @pytest.mark.parametrize("site", ["PBS"], indirect=True)
-def test_an_empty_answer_of_a_server_that_is_away_ends_no_job(
-    site: Site, serving: Service, study: Study
-) -> None:
+def test_listing_empty_server_away(site: Site, serving: Service, study: Study) -> None:
     """It is the same answer as that of an empty queue, exit status 0 included at worst."""
     job_id = _running(site, serving, study)
     away = pbs.recorded("qstat-f-json.server-down")

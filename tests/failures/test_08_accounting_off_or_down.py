@@ -35,9 +35,7 @@ def _put_out_of_order(site: Site) -> None:
     site.fake.answer("sacct", b"", question="some", stderr=down.stderr, exit_status=down.exit_code)
 
 
-def test_an_accounting_that_is_down_is_named_as_the_reason_and_stops_nothing_else(
-    site: Site, serving: Service, study: Study
-) -> None:
+def test_accounting_down_state_reason(site: Site, serving: Service, study: Study) -> None:
     taken = submitted(serving, study)
     job_id, key = taken["jobId"], key_of(taken)
     site.queue(job_id, key=key)
@@ -52,16 +50,12 @@ def test_an_accounting_that_is_down_is_named_as_the_reason_and_stops_nothing_els
     serving.wait_until_ready()
 
 
-def test_an_id_that_only_the_accounting_can_know_is_not_called_unknown(
-    site: Site, serving: Service
-) -> None:
+def test_accounting_down_unknown_id(site: Site, serving: Service) -> None:
     _put_out_of_order(site)
     assert_problem(serving.client.get("/jobs/4711"), 502, 503)
 
 
-def test_polling_an_accounting_that_is_down_slows_down(
-    site: Site, serving: Service, study: Study
-) -> None:
+def test_accounting_down_poll_backoff(site: Site, serving: Service, study: Study) -> None:
     taken = submitted(serving, study)
     job_id = taken["jobId"]
     read_until(serving, job_id, lambda job: job["nativeState"] is not None)
@@ -75,9 +69,7 @@ def test_polling_an_accounting_that_is_down_slows_down(
 
 
 @pytest.mark.parametrize("site", ["SLURM"], indirect=True)
-def test_without_accounting_the_controller_tells_how_the_job_ended(
-    site: Site, serving: Service, study: Study
-) -> None:
+def test_accounting_off_end_from_controller(site: Site, serving: Service, study: Study) -> None:
     site.fake.answer(
         "sacct",
         b"",
@@ -96,7 +88,7 @@ def test_without_accounting_the_controller_tells_how_the_job_ended(
 
 
 @pytest.mark.anyio
-async def test_in_an_hour_without_accounting_it_is_asked_less_than_a_hundred_times(
+async def test_accounting_off_queries_in_one_hour(
     tmp_path: Path,
 ) -> None:
     async with World(directory=tmp_path) as world:

@@ -12,9 +12,7 @@ from hpcq.schedulers.testing.jobs import Study
 from hpcq.schedulers.testing.service import Service
 
 
-def test_an_id_in_a_banner_is_not_guessed_at_but_found_by_its_key(
-    site: Site, serving: Service, study: Study
-) -> None:
+def test_submit_output_banner(site: Site, serving: Service, study: Study) -> None:
     site.takes("banner")
     answer = serving.client.post("/jobs", json=study.job(study.script("true\n")))
     assert answer.status_code == 201, answer.text
@@ -25,14 +23,14 @@ def test_an_id_in_a_banner_is_not_guessed_at_but_found_by_its_key(
     assert site.fake.runs(site.fake.submit) == 1
 
 
-def test_noise_on_standard_error_does_no_harm(site: Site, serving: Service, study: Study) -> None:
+def test_submit_output_stderr_noise(site: Site, serving: Service, study: Study) -> None:
     site.takes("noisy")
     answer = serving.client.post("/jobs", json=study.job(study.script("true\n")))
     assert answer.status_code == 201, answer.text
     until(lambda: answer.json()["jobId"] in listed(serving))
 
 
-def test_the_machine_format_is_asked_for(site: Site, serving: Service, study: Study) -> None:
+def test_submit_machine_format_option(site: Site, serving: Service, study: Study) -> None:
     answer = serving.client.post("/jobs", json=study.job(study.script("true\n")))
     arguments, _, _ = site.fake.taken(answer.json()["jobId"])
     # Torque has none: its answer is the id alone.
@@ -41,9 +39,7 @@ def test_the_machine_format_is_asked_for(site: Site, serving: Service, study: St
 
 
 @pytest.mark.parametrize("site", ["SLURM"], indirect=True)
-def test_the_name_of_the_cluster_beside_the_id_is_no_noise(
-    site: Site, serving: Service, study: Study
-) -> None:
+def test_submit_output_cluster_name(site: Site, serving: Service, study: Study) -> None:
     site.takes("with-cluster")
     answer = serving.client.post("/jobs", json=study.job(study.script("true\n")))
     assert answer.status_code == 201, answer.text

@@ -36,7 +36,7 @@ OF_MANY = [
 ]
 
 
-def test_an_id_of_several_jobs_or_of_none_reaches_no_command(site: Site, serving: Service) -> None:
+def test_job_id_compound_reaches_no_command(site: Site, serving: Service) -> None:
     for job_id in OF_MANY:
         path = f"/jobs/{quote(job_id, safe='')}"
         assert_problem(serving.client.get(path), 404)
@@ -45,7 +45,7 @@ def test_an_id_of_several_jobs_or_of_none_reaches_no_command(site: Site, serving
 
 
 @pytest.mark.parametrize("site", ["SLURM"], indirect=True)
-def test_tasks_and_components_of_slurm_are_jobs_of_their_own(site: Site, serving: Service) -> None:
+def test_listing_slurm_tasks_and_components(site: Site, serving: Service) -> None:
     for job_id in ("12_3", "12_4", "123+0", "123+1"):
         site.queue(job_id)
     # A version that does not split the tasks that wait would print them like this.
@@ -61,7 +61,7 @@ def test_tasks_and_components_of_slurm_are_jobs_of_their_own(site: Site, serving
 
 
 @pytest.mark.parametrize("site", ["SGE"], indirect=True)
-def test_tasks_of_grid_engine_are_jobs_beside_their_array(site: Site, serving: Service) -> None:
+def test_listing_grid_engine_tasks(site: Site, serving: Service) -> None:
     task = (
         "<job_list><JB_job_number>9</JB_job_number><JB_name>a</JB_name><state>{state}</state>"
         "<slots>1</slots><tasks>{tasks}</tasks></job_list>\n"
@@ -75,7 +75,7 @@ def test_tasks_of_grid_engine_are_jobs_beside_their_array(site: Site, serving: S
 
 
 @pytest.mark.parametrize("site", ["PBS"], indirect=True)
-def test_tasks_of_pbs_are_jobs_beside_their_array(site: Site, serving: Service) -> None:
+def test_listing_pbs_tasks(site: Site, serving: Service) -> None:
     site.queue("9[]", state="B", name="array")
     site.queue("9[2]", state="R")
     site.queue("9[3]", state="Q")
@@ -95,11 +95,11 @@ def test_tasks_of_pbs_are_jobs_beside_their_array(site: Site, serving: Service) 
     part=st.sampled_from(["", "_3", "[3]", "+0"]),
     host=st.sampled_from(["", ".host", ".pbs-1.example.org"]),
 )
-def test_ids_of_all_schedulers_are_kept_as_they_are(number: int, part: str, host: str) -> None:
+def test_native_id_of_each_scheduler(number: int, part: str, host: str) -> None:
     assert NativeId(f"{number}{part}{host}") == f"{number}{part}{host}"
 
 
 @given(st.sampled_from(OF_MANY), st.sampled_from(["", ".host"]))
-def test_what_names_many_jobs_is_no_id(text: str, host: str) -> None:
+def test_native_id_of_many_jobs(text: str, host: str) -> None:
     with pytest.raises(ValueError, match="not a job id"):
         NativeId(text + host)

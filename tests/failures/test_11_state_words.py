@@ -66,7 +66,7 @@ SAID_OTHERWISE = ("REVOKED", "M")
 
 
 @EVERYWHERE
-def test_every_word_has_its_state_and_an_unlisted_one_none(site: Site, serving: Service) -> None:
+def test_state_word_each_in_queue(site: Site, serving: Service) -> None:
     words = IN_QUEUE[site.fake.scheduler]
     for number, word in enumerate(words, 1000):
         site.queue(str(number), state=word)
@@ -82,7 +82,7 @@ def test_every_word_has_its_state_and_an_unlisted_one_none(site: Site, serving: 
 
 
 @EVERYWHERE
-def test_a_word_that_is_not_listed_ends_no_job(site: Site, serving: Service, study: Study) -> None:
+def test_state_word_unknown(site: Site, serving: Service, study: Study) -> None:
     taken = submitted(serving, study)
     job_id, key = taken["jobId"], key_of(taken)
     site.queue(job_id, key=key, state="XYZ")
@@ -105,7 +105,7 @@ ENDED = [
 
 
 @pytest.mark.parametrize("site", ["SLURM"], indirect=True)
-def test_an_end_with_exit_status_0_is_what_its_word_says(site: Site, serving: Service) -> None:
+def test_state_word_with_exit_status_0(site: Site, serving: Service) -> None:
     for number, (word, exit_status, _) in enumerate(ENDED, 1000):
         site.account(str(number), state=word, exit=exit_status)
     for number, (word, _, kind) in enumerate(ENDED, 1000):
@@ -114,9 +114,7 @@ def test_an_end_with_exit_status_0_is_what_its_word_says(site: Site, serving: Se
 
 
 @pytest.mark.parametrize("site", ["SLURM"], indirect=True)
-def test_an_end_whose_word_was_cut_off_is_not_guessed_at(
-    site: Site, serving: Service, study: Study
-) -> None:
+def test_state_word_truncated(site: Site, serving: Service, study: Study) -> None:
     cut = {submitted(serving, study)["jobId"]: w for w in ("CANCELLED+", "OUT_OF_ME+", "COMPLETE")}
     assert not set(cut.values()) & STATES.keys()
     for job_id, word in cut.items():

@@ -27,7 +27,7 @@ def _seconds_from_now(text: str) -> float:
 
 
 @pytest.mark.parametrize("zone", ["America/Sao_Paulo", "Asia/Kathmandu", "UTC"])
-def test_times_are_right_in_every_zone_of_the_service(
+def test_times_each_service_zone(
     site: Site, start_service: Callable[..., Service], study: Study, zone: str
 ) -> None:
     """The fake commands print the time as their own zone has it, as real ones do."""
@@ -42,7 +42,7 @@ def test_times_are_right_in_every_zone_of_the_service(
 
 
 @pytest.mark.parametrize("moment", REPEATED)
-def test_an_hour_that_the_clock_repeats_is_two_hours(
+def test_times_repeated_hour(
     site: Site, start_service: Callable[..., Service], moment: int
 ) -> None:
     service = start_service(**site.fake.settings(), **FAST, TZ="America/New_York")
@@ -69,7 +69,7 @@ NONSENSE = {
 }
 
 
-def test_a_start_that_is_no_time_is_null(site: Site, serving: Service) -> None:
+def test_start_time_invalid(site: Site, serving: Service) -> None:
     words = NONSENSE[site.fake.scheduler]
     for number, text in enumerate(words, 1000):
         site.queue(str(number), start=text)
@@ -79,9 +79,7 @@ def test_a_start_that_is_no_time_is_null(site: Site, serving: Service) -> None:
         assert job["elapsed"] is None
 
 
-def test_a_job_that_never_started_has_no_times_of_a_run(
-    site: Site, serving: Service, study: Study
-) -> None:
+def test_times_job_never_started(site: Site, serving: Service, study: Study) -> None:
     taken = submitted(serving, study)
     job_id, key = taken["jobId"], key_of(taken)
     read_until(serving, job_id, lambda job: job["nativeState"] is not None)
@@ -94,7 +92,7 @@ def test_a_job_that_never_started_has_no_times_of_a_run(
     assert _seconds_from_now(job["submitTime"]) < 1800, "no zone is nearer"
 
 
-def test_the_dashes_of_qacct_are_no_time() -> None:
+def test_qacct_times_dashes() -> None:
     entries, unreadable = parse_qacct(recorded("qacct_failed_26").stdout)
     assert unreadable == []
     assert [(entry.started, entry.ended) for entry in entries] == [(None, None)]

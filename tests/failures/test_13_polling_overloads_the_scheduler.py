@@ -15,9 +15,7 @@ from hpcq.schedulers.testing.jobs import Study
 from hpcq.schedulers.testing.service import Service
 
 
-def test_many_clients_cause_no_more_commands_than_one(
-    site: Site, serving: Service, study: Study
-) -> None:
+def test_poll_commands_many_clients(site: Site, serving: Service, study: Study) -> None:
     job_id = submitted(serving, study)["jobId"]
     paths = ("/jobs", f"/jobs/{job_id}", "/jobs?expand=resourceUsage", "/jobs/4711")
     with readers(serving, *paths) as codes:
@@ -33,7 +31,7 @@ def test_many_clients_cause_no_more_commands_than_one(
     assert site.fake.runs(site.fake.submit) == 1
 
 
-def test_the_interval_is_a_floor(
+def test_poll_interval_minimum(
     site: Site, start_service: Callable[..., Service], study: Study
 ) -> None:
     service = start_service(

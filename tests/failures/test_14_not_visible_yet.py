@@ -77,7 +77,7 @@ def checker() -> Iterator[PathChecker]:
 
 
 @pytest.mark.anyio
-async def test_an_absence_that_the_file_system_remembers_is_looked_up_afresh(
+async def test_path_cached_absence(
     tmp_path: Path, spec: JobSpec, checker: PathChecker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = RememberedAbsences(monkeypatch, tmp_path)
@@ -107,7 +107,7 @@ def _make(directory: Path) -> None:
     (directory / "run.new").rename(directory / "run.sh")
 
 
-def test_what_appears_in_time_is_accepted_and_nobody_else_waits(
+def test_path_appears_in_time(
     start_service: Callable[..., Service], study: Study, tmp_path: Path
 ) -> None:
     service = start_service(PATH_WAIT_SECONDS="60")
@@ -129,7 +129,7 @@ def test_what_appears_in_time_is_accepted_and_nobody_else_waits(
 
 
 @pytest.mark.parametrize("missing", ["workingDirectory", "scriptFile"])
-def test_what_never_appears_is_refused_with_the_field_and_the_time_waited(
+def test_path_never_appears(
     start_service: Callable[..., Service], tmp_path: Path, study: Study, missing: str
 ) -> None:
     service = start_service(PATH_WAIT_SECONDS="0.3")
@@ -141,9 +141,7 @@ def test_what_never_appears_is_refused_with_the_field_and_the_time_waited(
     assert "The service waited 0.3 s for it." in problem["detail"]
 
 
-def test_what_is_there_and_wrong_is_not_waited_for(
-    start_service: Callable[..., Service], study: Study
-) -> None:
+def test_path_wrong_kind_no_wait(start_service: Callable[..., Service], study: Study) -> None:
     service = start_service(PATH_WAIT_SECONDS="60")
     body = study.job(study.directory)
     problem = assert_problem(service.client.post("/jobs", json=body), 400)

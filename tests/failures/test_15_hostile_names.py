@@ -28,7 +28,7 @@ NAMES = [
 
 
 @EVERYWHERE
-def test_names_in_the_queue_arrive_whole_and_drop_no_record(site: Site, serving: Service) -> None:
+def test_queue_hostile_names(site: Site, serving: Service) -> None:
     site.queue("80001", name="before")
     for number, name in enumerate(NAMES, 81000):
         site.queue(str(number), name=name)
@@ -42,9 +42,7 @@ def test_names_in_the_queue_arrive_whole_and_drop_no_record(site: Site, serving:
 
 
 @EVERYWHERE
-def test_bytes_that_are_no_utf8_are_shown_as_far_as_they_can_be(
-    site: Site, serving: Service
-) -> None:
+def test_queue_name_not_utf8(site: Site, serving: Service) -> None:
     site.queue("80001", name=b"caf\xe9 \xff\xfe")
     until(lambda: "80001" in listed(serving))
     answer = serving.client.get("/jobs/80001")
@@ -52,7 +50,7 @@ def test_bytes_that_are_no_utf8_are_shown_as_far_as_they_can_be(
 
 
 @pytest.mark.parametrize("site", ["SLURM"], indirect=True)
-def test_a_name_forges_no_record(site: Site, serving: Service) -> None:
+def test_queue_name_forged_row(site: Site, serving: Service) -> None:
     site.queue("80001", name=FORGED_ROW)
     site.account("80002", name=FORGED_ROW)
     until(lambda: "80001" in listed(serving))
@@ -63,7 +61,7 @@ def test_a_name_forges_no_record(site: Site, serving: Service) -> None:
 
 
 @pytest.mark.parametrize("site", ["SGE"], indirect=True)
-def test_an_element_in_a_name_forges_no_record(site: Site, serving: Service) -> None:
+def test_queue_name_forged_element(site: Site, serving: Service) -> None:
     forged = "</JB_name></job_list><job_list><JB_job_number>99999</JB_job_number><state>r</state>"
     site.queue("80001", name=forged)
     until(lambda: "80001" in listed(serving))
@@ -72,9 +70,7 @@ def test_an_element_in_a_name_forges_no_record(site: Site, serving: Service) -> 
 
 
 @EVERYWHERE
-def test_a_submitted_name_reaches_no_shell_and_comes_back_whole(
-    site: Site, serving: Service, study: Study
-) -> None:
+def test_submitted_hostile_name(site: Site, serving: Service, study: Study) -> None:
     arguments = ["a b", "$(id)", "", "x\ny"]
     for name in (name for name in NAMES if "\n" not in name):
         taken = submitted(serving, study, name=name, args=arguments)

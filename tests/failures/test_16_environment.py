@@ -29,7 +29,7 @@ HOSTILE = {
 OWN = {"SECRET_TOKEN": CANARY, "SBATCH_PARTITION": "other", "SLURM_HINT": "x", "BASH_ENV": "/x"}
 
 
-def test_hostile_values_reach_the_scheduler_byte_for_byte(
+def test_environment_hostile_values_to_scheduler(
     site: Site, serving: Service, study: Study
 ) -> None:
     taken = submitted(serving, study, environment=HOSTILE)
@@ -54,7 +54,7 @@ def _of_wrapper(arguments: list[str], script: bytes, study: Study) -> dict[str, 
     return study.environment()
 
 
-def test_nothing_of_the_service_s_own_reaches_the_scheduler_or_its_commands(
+def test_environment_service_variables_hidden(
     site: Site, start_service: Callable[..., Service], study: Study
 ) -> None:
     service = start_service(**site.fake.settings(), **FAST, **OWN)
@@ -65,7 +65,7 @@ def test_nothing_of_the_service_s_own_reaches_the_scheduler_or_its_commands(
     assert CANARY.encode() not in stdin
 
 
-def test_variables_of_the_job_do_not_steer_the_submission_command(
+def test_environment_job_variables_not_for_command(
     site: Site, serving: Service, study: Study
 ) -> None:
     steering = dict.fromkeys(("SLURM_CONF", "SGE_ROOT", "SBATCH_PARTITION", "LD_PRELOAD"), "/job")
@@ -74,7 +74,7 @@ def test_variables_of_the_job_do_not_steer_the_submission_command(
     assert not steering.items() & environment.items()
 
 
-def test_hostile_values_arrive_in_a_running_job_and_nothing_else_does(
+def test_environment_hostile_values_in_running_job(
     start_service: Callable[..., Service], study: Study
 ) -> None:
     service = start_service(SCHEDULER="LOCAL", **FAST, **OWN)

@@ -72,7 +72,7 @@ def _end_of(job: Json) -> tuple[str, str | None, int | None, int | None]:
 
 
 @pytest.mark.parametrize("site", SITES, indirect=True)
-def test_every_end_has_its_meaning(site: Site, serving: Service) -> None:
+def test_end_each_kind(site: Site, serving: Service) -> None:
     ends = ENDS[site.fake.scheduler]
     for number, (said, _) in enumerate(ends, 1000):
         site.account(str(number), **said)
@@ -81,9 +81,7 @@ def test_every_end_has_its_meaning(site: Site, serving: Service) -> None:
 
 
 @pytest.mark.parametrize("site", ["SGE"], indirect=True)
-def test_a_job_that_could_not_be_started_and_exited_with_0_has_failed(
-    site: Site, serving: Service, study: Study
-) -> None:
+def test_end_job_not_started_with_exit_0(site: Site, serving: Service, study: Study) -> None:
     taken = submitted(serving, study)
     job_id, key = taken["jobId"], key_of(taken)
     read_until(serving, job_id, lambda job: job["nativeState"] is not None)
@@ -96,9 +94,7 @@ def test_a_job_that_could_not_be_started_and_exited_with_0_has_failed(
 
 
 @pytest.mark.parametrize("site", ["SLURM"], indirect=True)
-def test_an_exit_status_that_sacct_cuts_at_128_is_completed_by_the_controller(
-    site: Site, serving: Service, study: Study
-) -> None:
+def test_end_sacct_exit_status_above_128(site: Site, serving: Service, study: Study) -> None:
     taken = submitted(serving, study)
     job_id, key = taken["jobId"], key_of(taken)
     read_until(serving, job_id, lambda job: job["nativeState"] is not None)

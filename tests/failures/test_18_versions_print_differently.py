@@ -45,7 +45,7 @@ def _listings(scheduler: str) -> dict[str, Completed]:
     return {name: answer for name, answer in answers.items() if answer.exit_code == 0}
 
 
-def test_every_job_of_every_recorded_queue_is_listed(site: Site, serving: Service) -> None:
+def test_queue_recordings_all_jobs(site: Site, serving: Service) -> None:
     pattern = {"SGE": _SGE_NUMBER, "SLURM": _SLURM_ID, "TORQUE": _TORQUE_ID}[site.fake.scheduler]
     listings = _listings(site.fake.scheduler)
     assert len(listings) >= 3
@@ -72,9 +72,7 @@ def _listed_once(serving: Service, expected: set[str], name: str) -> dict[str, J
 
 @pytest.mark.parametrize("path", ACCOUNTING, ids=_name)
 @pytest.mark.parametrize("site", ["SGE"], indirect=True)
-def test_every_record_of_a_recorded_accounting_file_is_an_end(
-    site: Site, serving: Service, path: Path
-) -> None:
+def test_accounting_file_recordings_all_ends(site: Site, serving: Service, path: Path) -> None:
     content = sge.recorded("accounting_file", path.parent.name).stdout
     site.fake.accounting_file.write_bytes(content)
     records = [line.split(b":") for line in content.splitlines() if line.count(b":") > 30]
@@ -87,7 +85,7 @@ def test_every_record_of_a_recorded_accounting_file_is_an_end(
 
 @pytest.mark.parametrize("version", sorted({path.parent.name for path in HISTORIES}))
 @pytest.mark.parametrize("site", ["SLURM"], indirect=True)
-def test_every_recorded_history_is_an_end(site: Site, serving: Service, version: str) -> None:
+def test_history_recordings_all_ends(site: Site, serving: Service, version: str) -> None:
     names = (path.name for path in HISTORIES if path.parent.name == version)
     cases = [name for name in names if name not in NOT_OVER]
     ended = {}
@@ -101,7 +99,7 @@ def test_every_recorded_history_is_an_end(site: Site, serving: Service, version:
 
 
 @pytest.mark.parametrize("site", ["SGE"], indirect=True)
-def test_what_a_later_version_adds_is_passed_over(site: Site, serving: Service) -> None:
+def test_later_version_extra_fields(site: Site, serving: Service) -> None:
     site.raw(
         "1",
         b'<job_list state="running" new="1"><JB_job_number>1000</JB_job_number><JB_new>x</JB_new>'
@@ -116,7 +114,7 @@ def test_what_a_later_version_adds_is_passed_over(site: Site, serving: Service) 
 
 
 @pytest.mark.parametrize("site", ["SLURM"], indirect=True)
-def test_a_version_that_prints_times_as_text_is_read_too(site: Site, serving: Service) -> None:
+def test_times_as_text(site: Site, serving: Service) -> None:
     """Versions that do not know SLURM_TIME_FORMAT=%s print ISO 8601, in UTC by TZ."""
     site.queue("1000", submit="2026-01-05T12:00:00", start="2026-01-05T12:00:01")
     until(lambda: "1000" in listed(serving))

@@ -46,9 +46,7 @@ def _running(site: Site, service: Service, study: Study) -> Json:
 
 
 @pytest.mark.parametrize("how", ["as recorded", "fail", "hang", "silent"])
-def test_jobs_stay_as_they_were_and_are_told_to_be_stale(
-    site: Site, serving: Service, study: Study, how: str
-) -> None:
+def test_outage_jobs_stale_not_failed(site: Site, serving: Service, study: Study, how: str) -> None:
     goes_on, ends = _running(site, serving, study), _running(site, serving, study)
     waits = submitted(serving, study)
     read_until(serving, waits["jobId"], lambda job: job["nativeState"] is not None)

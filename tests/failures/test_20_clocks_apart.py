@@ -18,7 +18,7 @@ from hpcq.schedulers.testing.service import Service
 
 
 @pytest.mark.parametrize("ahead", [-300, 300], ids=["behind", "ahead"])
-def test_a_job_is_followed_to_its_end_over_clocks_that_differ(
+def test_clock_differs_job_to_end(
     site: Site, start_service: Callable[..., Service], study: Study, ahead: int
 ) -> None:
     site.fake.set_clock(ahead)
@@ -44,7 +44,7 @@ def test_a_job_is_followed_to_its_end_over_clocks_that_differ(
 
 
 @pytest.mark.parametrize("ahead", [-300, 300], ids=["behind", "ahead"])
-def test_a_job_that_ended_before_it_was_ever_seen_is_found_in_the_accounting(
+def test_clock_differs_job_ended_before_seen(
     site: Site, start_service: Callable[..., Service], study: Study, ahead: int
 ) -> None:
     site.fake.set_clock(ahead)

@@ -4,12 +4,12 @@ import pytest
 from docs.generate import FAILURES, Failure
 
 
-def test_every_number_has_one_module() -> None:
+def test_failure_numbers_one_module_each() -> None:
     assert [failure.number for failure in FAILURES] == list(range(1, 21))
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: failure.module)
-def test_every_module_tells_its_failure_and_has_tests(failure: Failure) -> None:
+def test_failure_modules_described_and_tested(failure: Failure) -> None:
     assert failure.what.endswith(".")
     assert failure.met_in.endswith(".")
     assert failure.here.endswith(".")

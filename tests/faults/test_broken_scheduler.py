@@ -61,7 +61,7 @@ def _is_left_open(service: Service, answer: httpx.Response) -> None:
 
 @ON_ONE
 @pytest.mark.parametrize("mode", ["hang", "deaf"])
-def test_a_submission_that_hangs_is_answered_within_the_limit(
+def test_submission_hangs_answer_in_time(
     fake: FakeScheduler, impatient: Service, study: Study, mode: str
 ) -> None:
     job_id = _submitted(impatient, study)
@@ -76,7 +76,7 @@ def test_a_submission_that_hangs_is_answered_within_the_limit(
     _submitted(impatient, study)
 
 
-def test_a_submission_is_never_repeated_on_its_own(
+def test_submission_hangs_not_repeated(
     fake: FakeScheduler, impatient: Service, study: Study
 ) -> None:
     fake.behave(fake.submit, "hang")
@@ -87,9 +87,7 @@ def test_a_submission_is_never_repeated_on_its_own(
 
 
 @ON_ONE
-def test_ten_submissions_that_hang_do_not_wait_for_each_other(
-    fake: FakeScheduler, faulty: Service, study: Study
-) -> None:
+def test_submission_hangs_ten_at_once(fake: FakeScheduler, faulty: Service, study: Study) -> None:
     fake.behave(fake.submit, "hang")
     with ThreadPoolExecutor(10) as pool:
         waiting = [pool.submit(_post, faulty, study) for _ in range(10)]
@@ -105,7 +103,7 @@ def test_ten_submissions_that_hang_do_not_wait_for_each_other(
 
 # It may have submitted before it was killed or printed nonsense.
 @pytest.mark.parametrize("mode", ["noise", "endless", "half", "binary", "silent", "fail", "crash"])
-def test_a_submission_that_is_answered_with_nonsense_is_left_open(
+def test_submission_answer_nonsense(
     fake: FakeScheduler, faulty: Service, study: Study, mode: str
 ) -> None:
     job_id = _submitted(faulty, study)
@@ -118,9 +116,7 @@ def test_a_submission_that_is_answered_with_nonsense_is_left_open(
     _submitted(faulty, study)
 
 
-def test_a_submission_that_is_refused_is_a_typed_error(
-    fake: FakeScheduler, faulty: Service, study: Study
-) -> None:
+def test_submission_refused(fake: FakeScheduler, faulty: Service, study: Study) -> None:
     job_id = _submitted(faulty, study)
     fake.behave(fake.submit, "refuse")
     problem = assert_problem(_post(faulty, study), 502)
@@ -131,9 +127,7 @@ def test_a_submission_that_is_refused_is_a_typed_error(
     _submitted(faulty, study)
 
 
-def test_a_missing_command_is_a_scheduler_that_is_away(
-    fake: FakeScheduler, faulty: Service, study: Study
-) -> None:
+def test_submission_command_missing(fake: FakeScheduler, faulty: Service, study: Study) -> None:
     job_id = _submitted(faulty, study)
     fake.remove(fake.submit)
     answer = _post(faulty, study)
@@ -145,7 +139,7 @@ def test_a_missing_command_is_a_scheduler_that_is_away(
 
 
 @pytest.mark.parametrize("mode", ["noise", "endless", "half", "binary", "fail"])
-def test_reads_go_on_and_say_that_they_are_stale(
+def test_reads_stale_command_output_bad(
     fake: FakeScheduler, faulty: Service, study: Study, mode: str
 ) -> None:
     _reads_go_on(fake, faulty, study, mode)
@@ -153,7 +147,7 @@ def test_reads_go_on_and_say_that_they_are_stale(
 
 @ON_ONE
 @pytest.mark.parametrize("mode", ["hang", "deaf", "crash", "missing"])
-def test_reads_go_on_whatever_becomes_of_commands(
+def test_reads_stale_command_hangs_or_missing(
     fake: FakeScheduler, faulty: Service, study: Study, mode: str
 ) -> None:
     _reads_go_on(fake, faulty, study, mode)
@@ -180,7 +174,7 @@ def _reads_go_on(fake: FakeScheduler, faulty: Service, study: Study, mode: str) 
     assert fake.left_behind() == []
 
 
-def test_an_outage_never_ends_a_job(fake: FakeScheduler, faulty: Service, study: Study) -> None:
+def test_outage_jobs_not_ended(fake: FakeScheduler, faulty: Service, study: Study) -> None:
     """A queue that is empty by mistake, with an accounting that is down, decides nothing."""
     job_id = _submitted(faulty, study)
     if fake.scheduler == "PBS":  # which asks qstat for both
@@ -195,9 +189,7 @@ def test_an_outage_never_ends_a_job(fake: FakeScheduler, faulty: Service, study:
     assert job["failureKind"] is None
 
 
-def test_deleting_while_the_scheduler_hangs_is_answered(
-    fake: FakeScheduler, impatient: Service, study: Study
-) -> None:
+def test_delete_scheduler_hangs(fake: FakeScheduler, impatient: Service, study: Study) -> None:
     job_id = _submitted(impatient, study)
     fake.behave_all("hang")
     begun = time.monotonic()
@@ -208,9 +200,7 @@ def test_deleting_while_the_scheduler_hangs_is_answered(
     assert fake.left_behind() == []
 
 
-def test_an_unknown_id_while_the_scheduler_hangs_is_answered(
-    fake: FakeScheduler, impatient: Service
-) -> None:
+def test_unknown_id_scheduler_hangs(fake: FakeScheduler, impatient: Service) -> None:
     fake.behave_all("hang")
     begun = time.monotonic()
     answer = impatient.client.get("/jobs/4711")
@@ -220,7 +210,7 @@ def test_an_unknown_id_while_the_scheduler_hangs_is_answered(
 
 
 @ON_ONE
-def test_a_service_stops_while_commands_hang(fake: FakeScheduler, faulty: Service) -> None:
+def test_service_stop_commands_hang(fake: FakeScheduler, faulty: Service) -> None:
     fake.behave_all("deaf")
     until(lambda: processes_with(fake.mark))
     begun = time.monotonic()
@@ -229,7 +219,7 @@ def test_a_service_stops_while_commands_hang(fake: FakeScheduler, faulty: Servic
     assert fake.left_behind() == []
 
 
-def test_a_service_starts_before_its_scheduler(fake: FakeScheduler, tmp_path: Path) -> None:
+def test_service_start_scheduler_down(fake: FakeScheduler, tmp_path: Path) -> None:
     fake.behave_all("fail")
     service = Service(tmp_path / "early", fake.settings())
     try:

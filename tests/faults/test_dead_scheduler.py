@@ -45,7 +45,7 @@ def _until_open(service: Service, name: str, ask: Callable[[int], object]) -> No
 
 
 @pytest.mark.parametrize("mode", ["away", "hang"])
-def test_clients_do_not_make_a_dead_scheduler_run_commands(
+def test_dead_scheduler_commands_many_clients(
     fake: FakeScheduler, start: Callable[[FakeScheduler], Service], study: Study, mode: str
 ) -> None:
     service = start(fake)
@@ -104,7 +104,7 @@ def test_clients_do_not_make_a_dead_scheduler_run_commands(
 
 
 @pytest.mark.parametrize("mode", ["away", "hang"])
-def test_a_dead_accounting_stops_no_submission(
+def test_dead_accounting_submission(
     tmp_path: Path, start: Callable[[FakeScheduler], Service], study: Study, mode: str
 ) -> None:
     fake = FakeScheduler(tmp_path / "fake", "SLURM")

@@ -20,9 +20,7 @@ def value(service: Service, name: str, **labels: str) -> float:
 
 
 @pytest.mark.parametrize("fake", ["SLURM"], indirect=True)
-def test_metrics_tell_of_commands_that_hang(
-    fake: FakeScheduler, impatient: Service, study: Study
-) -> None:
+def test_metrics_commands_hang(fake: FakeScheduler, impatient: Service, study: Study) -> None:
     def commands(program: str, outcome: str) -> float:
         return value(impatient, "hpcq_commands_total", program=program, outcome=outcome)
 

@@ -45,7 +45,7 @@ def refusal(service: Service) -> str:
     return said
 
 
-def test_a_damaged_file_stops_the_start(make_service: StartService) -> None:
+def test_database_file_damaged(make_service: StartService) -> None:
     service = make_service()
     service.state_directory.mkdir(parents=True)
     (service.state_directory / "jobs.sqlite3").write_bytes(b"no database" * 500)
@@ -54,7 +54,7 @@ def test_a_damaged_file_stops_the_start(make_service: StartService) -> None:
     assert "The file is damaged; move it away" in said
 
 
-def test_a_file_that_may_not_be_written_stops_the_start(make_service: StartService) -> None:
+def test_database_file_not_writable(make_service: StartService) -> None:
     service = make_service()
     service.start()
     service.stop()
@@ -62,14 +62,14 @@ def test_a_file_that_may_not_be_written_stops_the_start(make_service: StartServi
     assert "This account may not write" in refusal(service)
 
 
-def test_a_second_service_in_the_same_folder_does_not_start(make_service: StartService) -> None:
+def test_database_folder_second_service(make_service: StartService) -> None:
     first, second = make_service(), make_service()
     first.start()
     assert "Another service uses the records in" in refusal(second)
     assert first.client.get("/health/ready").status_code == 200
 
 
-def test_a_server_that_is_not_there_stops_the_start(make_service: StartService) -> None:
+def test_database_server_missing_at_start(make_service: StartService) -> None:
     url = "postgresql://hpcq:s3cret@127.0.0.1:1/hpcq"
     service = make_service(DATABASE_URL=url)
     said = refusal(service)
@@ -79,7 +79,7 @@ def test_a_server_that_is_not_there_stops_the_start(make_service: StartService) 
 
 
 @pytest.mark.postgres
-def test_a_database_that_is_not_there_stops_the_start(make_service: StartService) -> None:
+def test_database_missing_at_start(make_service: StartService) -> None:
     server = real.settings_of("postgres")["DATABASE_URL"]
     url = server.rpartition("/")[0] + "/nowhere"
     assert "Create it, or correct DATABASE_URL." in refusal(make_service(DATABASE_URL=url))
@@ -120,9 +120,7 @@ def assert_refused_until_restored(
     assert (study.directory / "runs").read_text() == "run\n", "once"
 
 
-def test_a_locked_file_is_waited_for_and_then_told(
-    start_service: StartService, study: Study
-) -> None:
+def test_database_file_locked(start_service: StartService, study: Study) -> None:
     service = start_service()
     lock = sqlite3.connect(service.state_directory / "jobs.sqlite3", isolation_level=None)
     lock.execute("BEGIN IMMEDIATE")
@@ -144,7 +142,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk_is_told_and_got_over(small_disk: Path, tmp_path: Path, study: Study) -> None:
+def test_database_disk_full(small_disk: Path, tmp_path: Path, study: Study) -> None:
     (tmp_path / "service").mkdir()
     service = Service(tmp_path / "service", {"SCHEDULER": "LOCAL"})
     service.state_directory.symlink_to(small_disk)
@@ -154,9 +152,7 @@ def test_a_full_disk_is_told_and_got_over(small_disk: Path, tmp_path: Path, stud
         assert_refused_until_restored(service, study, ballast.unlink, "The disk is full")
 
 
-def test_a_full_disk_of_the_spool_is_told_at_once(
-    small_disk: Path, tmp_path: Path, study: Study
-) -> None:
+def test_spool_disk_full(small_disk: Path, tmp_path: Path, study: Study) -> None:
     """The records are on another disk, and can be written."""
     # Whoever waits for something here waits for longer than the client does.
     settings = {"SUBMISSION_WAIT_SECONDS": "1000", "SUBMISSION_SETTLE_SECONDS": "1000"}
@@ -193,9 +189,7 @@ def fill(ballast: Path) -> None:
 
 
 @pytest.mark.postgres
-def test_a_server_that_is_away_for_a_while_is_told_and_got_over(
-    start_service: StartService, study: Study
-) -> None:
+def test_database_server_away(start_service: StartService, study: Study) -> None:
     with PostgreSQL.alone() as server, new_postgresql_database(server.url) as place:
         service = start_service(**place.settings)
         try:

@@ -103,7 +103,7 @@ class Site:
 
 
 @pytest.mark.parametrize("deed", TOOK_IT.values(), ids=TOOK_IT)
-def test_a_job_taken_without_a_word_is_found(
+def test_submission_timeout_job_found(
     backend: Backend,
     start_service: Callable[..., Service],
     tmp_path: Path,
@@ -116,7 +116,7 @@ def test_a_job_taken_without_a_word_is_found(
 
 
 @pytest.mark.parametrize("deed", DID_NOT.values(), ids=DID_NOT)
-def test_a_job_not_taken_is_handed_over_once_more(
+def test_submission_timeout_job_absent_resubmitted(
     backend: Backend,
     start_service: Callable[..., Service],
     tmp_path: Path,
@@ -131,7 +131,7 @@ def test_a_job_not_taken_is_handed_over_once_more(
 
 
 @pytest.mark.parametrize("took_it", [True, False], ids=["took it", "did not"])
-def test_a_command_that_outlives_a_killed_service(
+def test_submission_command_outlives_service(
     backend: Backend,
     start_service: Callable[..., Service],
     tmp_path: Path,
@@ -150,7 +150,7 @@ def test_a_command_that_outlives_a_killed_service(
 
 
 @pytest.mark.parametrize("took_it", [True, False], ids=["took it", "did not"])
-def test_an_array_whose_service_is_killed_exists_once(
+def test_submission_array_service_killed(
     backend: Backend,
     start_service: Callable[..., Service],
     tmp_path: Path,

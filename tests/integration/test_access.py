@@ -66,7 +66,7 @@ def token_command(service: Service, *words: str) -> subprocess.CompletedProcess[
 
 
 @as_root
-def test_another_account_of_this_machine(tmp_path: Path) -> None:
+def test_peer_account_other(tmp_path: Path) -> None:
     with running(tmp_path) as service:
         assert service.client.get("/jobs").status_code == 200
         status, body = ask_as("nobody", service, "/jobs")
@@ -91,7 +91,7 @@ def ask_socket_as(account: str, service: Service, *options: str) -> int:
 
 
 @as_root
-def test_accounts_over_a_unix_socket(tmp_path: Path) -> None:
+def test_unix_socket_accounts(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         host = f"unix:{folder}/hpcq.sock"
@@ -121,7 +121,7 @@ def audit(service: Service) -> list[str]:
     return (service.state_directory / "audit.jsonl").read_text().splitlines()
 
 
-def test_a_forwarded_address_is_believed_from_trusted_proxies_alone(tmp_path: Path) -> None:
+def test_forwarded_address_trusted_proxies_only(tmp_path: Path) -> None:
     portal = {"TRUSTED_CLIENTS": "192.0.2.7=viewer:portal"}
     said = {"X-Forwarded-For": "192.0.2.7"}
     with running(tmp_path / "no", **portal) as service:
@@ -134,7 +134,7 @@ def test_a_forwarded_address_is_believed_from_trusted_proxies_alone(tmp_path: Pa
         assert service.client.get("/jobs", headers=forged).status_code == 401
 
 
-def test_tokens_from_the_command_line_while_the_service_runs(tmp_path: Path) -> None:
+def test_token_command_while_service_runs(tmp_path: Path) -> None:
     with running(tmp_path) as service:
         made = token_command(service, "create", "--user", "ana", "--role", "viewer")
         assert made.returncode == 0, made.stderr
@@ -159,7 +159,7 @@ def test_tokens_from_the_command_line_while_the_service_runs(tmp_path: Path) -> 
             assert path.is_dir() or token.encode() not in path.read_bytes(), path
 
 
-def test_a_token_without_a_running_service(tmp_path: Path) -> None:
+def test_token_command_service_stopped(tmp_path: Path) -> None:
     service = Service(tmp_path, {"SCHEDULER": "LOCAL"})
     service.state_directory.mkdir(mode=0o700, parents=True)
     token = token_command(service, "create", "--user", "ana", "--expires", "12h").stdout.strip()
@@ -171,7 +171,7 @@ def test_a_token_without_a_running_service(tmp_path: Path) -> None:
         assert service.client.get("/jobs", headers=through).status_code == 200
 
 
-def test_the_operators_token_is_for_the_account_alone(tmp_path: Path) -> None:
+def test_operator_token_owner_only(tmp_path: Path) -> None:
     with running(tmp_path) as service:
         path = service.state_directory / "operator.token"
         assert path.stat().st_mode & 0o777 == 0o600

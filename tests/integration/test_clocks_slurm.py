@@ -49,7 +49,7 @@ def _forgotten(scheduler: RealBackend, job_id: str) -> Callable[[], bool]:
     return look
 
 
-def test_jobs_are_followed_to_their_end(
+def test_clock_differs_job_to_end(
     apart: tuple[RealBackend, timedelta], start_service: Callable[..., Service], study: Study
 ) -> None:
     scheduler, ahead = apart
@@ -85,7 +85,7 @@ def _adapter(scheduler: RealBackend, directory: Path) -> SlurmBackend:
     return create(options, LocalRunner(), SlurmSettings())
 
 
-def test_a_submission_is_found_by_its_key_when_only_the_accounting_has_it(
+def test_clock_differs_submission_found_in_accounting(
     apart: tuple[RealBackend, timedelta], study: Study
 ) -> None:
     scheduler, _ = apart

@@ -61,9 +61,7 @@ def kind(database: Database) -> DatabaseKind:
     return DATABASES["POSTGRESQL" if database.settings else "SQLITE"]
 
 
-def test_each_use_has_an_empty_database_of_its_own(
-    database: Database, kind: DatabaseKind, tmp_path: Path
-) -> None:
+def test_database_fresh_each_use(database: Database, kind: DatabaseKind, tmp_path: Path) -> None:
     make_table(database)
     other_folder = tmp_path / "other"
     other_folder.mkdir()
@@ -75,7 +73,7 @@ def test_each_use_has_an_empty_database_of_its_own(
 
 
 @pytest.mark.postgres
-def test_a_database_is_gone_after_its_use_whoever_is_still_connected(tmp_path: Path) -> None:
+def test_database_removed_with_open_connections(tmp_path: Path) -> None:
     server = real.settings_of("postgres")["DATABASE_URL"]
 
     with DATABASES["POSTGRESQL"].fresh(tmp_path) as used:
@@ -99,7 +97,7 @@ def test_a_database_is_gone_after_its_use_whoever_is_still_connected(tmp_path: P
         ("is_superuser", "off"),
     ],
 )
-def test_the_shared_server_is_durable_private_and_gives_no_power(setting: str, value: str) -> None:
+def test_shared_server_settings(setting: str, value: str) -> None:
     assert show(real.settings_of("postgres")["DATABASE_URL"], setting) == value
 
 
@@ -111,7 +109,7 @@ def server() -> Iterator[PostgreSQL]:
 
 @pytest.mark.postgres
 @pytest.mark.parametrize("how", get_args(Stop))
-def test_what_was_committed_outlives_a_stop(server: PostgreSQL, how: Stop) -> None:
+def test_shared_server_data_after_stop(server: PostgreSQL, how: Stop) -> None:
     with new_postgresql_database(server.url) as database:
         make_table(database)
         server.stop(how)
@@ -125,7 +123,7 @@ def test_what_was_committed_outlives_a_stop(server: PostgreSQL, how: Stop) -> No
 
 
 @pytest.mark.postgres
-def test_callers_at_once_get_one_server(server: PostgreSQL) -> None:
+def test_shared_server_concurrent_callers(server: PostgreSQL) -> None:
     server.do("down")
 
     with ThreadPoolExecutor() as pool:
@@ -140,7 +138,7 @@ def test_callers_at_once_get_one_server(server: PostgreSQL) -> None:
 
 
 @pytest.mark.postgres
-def test_down_leaves_nothing() -> None:
+def test_server_down_removes_all() -> None:
     with PostgreSQL.alone() as server:
         processes = server.processes()
         state = Path(f"/var/tmp/hpcq-test-postgres-{server.number}")
@@ -152,7 +150,7 @@ def test_down_leaves_nothing() -> None:
 
 
 @pytest.mark.postgres
-def test_one_server_is_stopped_without_the_other(server: PostgreSQL) -> None:
+def test_server_down_other_keeps_running(server: PostgreSQL) -> None:
     shared = real.settings_of("postgres")["DATABASE_URL"]
 
     with PostgreSQL.alone() as other:

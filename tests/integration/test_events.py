@@ -31,7 +31,7 @@ def study(tmp_path: Path) -> Study:
     return Study(tmp_path / "study")
 
 
-def test_events_when_the_service_is_killed(service: Service, study: Study) -> None:
+def test_events_service_killed(service: Service, study: Study) -> None:
     """A reader that comes back with its last id misses nothing, and is told nothing twice."""
     jobs = Jobs(service)
     script = study.script("exit 0\n")
@@ -63,7 +63,7 @@ def test_events_when_the_service_is_killed(service: Service, study: Study) -> No
     assert [e.kind for e in told].count("job.submitted") == JOBS
 
 
-def test_stop_of_a_service_with_readers(service: Service) -> None:
+def test_service_stop_with_event_readers(service: Service) -> None:
     with httpx.stream("GET", f"{service.url}/events", timeout=60) as answer:
         lines = answer.iter_lines()
         assert next(lines) == ": waiting"
@@ -71,7 +71,7 @@ def test_stop_of_a_service_with_readers(service: Service) -> None:
         assert list(lines) in ([], [""])
 
 
-def test_reader_that_never_reads(service: Service, study: Study) -> None:
+def test_event_reader_never_reads(service: Service, study: Study) -> None:
     """It holds up nobody else, and costs the service no memory for what it does not take."""
     jobs = Jobs(service)
     with socket.create_connection(("127.0.0.1", service.port)) as silent:
@@ -84,7 +84,7 @@ def test_reader_that_never_reads(service: Service, study: Study) -> None:
         assert b"job.submitted" in silent.recv(1 << 20)
 
 
-def test_readers_beyond_the_limit(service: Service) -> None:
+def test_event_readers_limit(service: Service) -> None:
     with ThreadPoolExecutor(8) as threads:
         streams = []
 
@@ -106,7 +106,7 @@ def test_readers_beyond_the_limit(service: Service) -> None:
 
 
 @pytest.mark.postgres
-def test_events_on_a_replica_when_another_is_killed(tmp_path: Path, study: Study) -> None:
+def test_events_other_replica_killed(tmp_path: Path, study: Study) -> None:
     with DATABASES["POSTGRESQL"].fresh(tmp_path) as database:
         settings = {**BACKENDS["TORQUE"].settings(), **database.settings}
         one = Service(tmp_path / "one", settings)

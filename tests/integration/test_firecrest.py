@@ -60,7 +60,7 @@ def submit(client: v2.Firecrest, folder: Path, script: str = SCRIPT, **env: str)
     return str(answer["jobId"])
 
 
-def test_life_of_a_job(client: v2.Firecrest, service: Service, tmp_path: Path) -> None:
+def test_job_submission_to_end(client: v2.Firecrest, service: Service, tmp_path: Path) -> None:
     (system,) = client.systems()
     assert system["name"] == SYSTEM
     assert client.server_version() == "2.6.0"
@@ -92,7 +92,7 @@ def test_life_of_a_job(client: v2.Firecrest, service: Service, tmp_path: Path) -
     assert ours["reservedSlots"] == (2 if is_slurm else 1)
 
 
-def test_job_is_cancelled(client: v2.Firecrest, tmp_path: Path) -> None:
+def test_job_cancelled(client: v2.Firecrest, tmp_path: Path) -> None:
     job = submit(client, tmp_path, "#!/bin/sh\nsleep 600\n")
     client.cancel_job(SYSTEM, job)
     (ended,) = client.wait_for_job(SYSTEM, job, timeout=120)
@@ -100,7 +100,7 @@ def test_job_is_cancelled(client: v2.Firecrest, tmp_path: Path) -> None:
     client.cancel_job(SYSTEM, job)
 
 
-def test_job_that_fails(client: v2.Firecrest, tmp_path: Path) -> None:
+def test_job_failed(client: v2.Firecrest, tmp_path: Path) -> None:
     job = submit(client, tmp_path, CODE="3")
     (ended,) = client.wait_for_job(SYSTEM, job, timeout=120)
     assert (ended["status"]["state"], ended["status"]["exitCode"]) == ("FAILED", 3)
@@ -156,7 +156,7 @@ def test_refusals(client: v2.Firecrest, service: Service, tmp_path: Path) -> Non
     stranger.close_session()
 
 
-def test_output_of_others(client: v2.Firecrest, service: Service, tmp_path: Path) -> None:
+def test_output_of_other_user(client: v2.Firecrest, service: Service, tmp_path: Path) -> None:
     job = submit(client, tmp_path)
     client.wait_for_job(SYSTEM, job, timeout=120)
     (files,) = client.job_metadata(SYSTEM, job)

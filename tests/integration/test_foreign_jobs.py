@@ -72,7 +72,7 @@ def _number(job_id: str) -> str:
 @pytest.mark.parametrize(
     "backend", [pytest.param(BACKENDS[n], marks=BACKENDS[n].marks, id=n) for n in COMMANDS]
 )
-def test_jobs_of_others_are_listed_and_read(
+def test_foreign_jobs_listed_and_read(
     backend: Backend, start_service: Callable[..., Service]
 ) -> None:
     with _foreign(backend) as ids:

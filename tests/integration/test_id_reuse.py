@@ -40,7 +40,7 @@ def _both_are_kept(service: Service, older: Json, newer: Json) -> None:
 
 @pytest.mark.sge
 @pytest.mark.xdist_group("private-sge")
-def test_grid_engine_counts_from_the_beginning_again(start_service: Start, study: Study) -> None:
+def test_grid_engine_job_numbers_restarted(start_service: Start, study: Study) -> None:
     service = start_service(**PRIVATE_SGE.settings())
     jobs = Jobs(service)
     older = _run(jobs, study, 3)
@@ -57,9 +57,7 @@ def test_grid_engine_counts_from_the_beginning_again(start_service: Start, study
 
 @pytest.mark.slurm
 @pytest.mark.xdist_group("private-slurm")
-def test_slurm_reaches_its_highest_number_and_begins_again(
-    start_service: Start, study: Study
-) -> None:
+def test_slurm_job_numbers_wrapped(start_service: Start, study: Study) -> None:
     service = start_service(**PRIVATE_SLURM.settings())
     jobs = Jobs(service)
     older = _run(jobs, study, 3)
@@ -86,7 +84,7 @@ def _use_up_numbers_before(number: int) -> None:
         command(PRIVATE_SLURM, "scancel", str(used))
 
 
-def test_local_never_uses_a_number_again(start_service: Start, study: Study) -> None:
+def test_local_job_numbers_never_reused(start_service: Start, study: Study) -> None:
     service = start_service(SCHEDULER="LOCAL")
     jobs = Jobs(service)
     script = study.script("exit 0\n")

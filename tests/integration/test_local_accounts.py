@@ -105,7 +105,7 @@ def folder_path(job: LocalJob) -> Path:
 # Who the job is
 
 
-async def test_job_of_account_has_its_rights_and_no_others(site: LocalSite, ana: Account) -> None:
+async def test_account_job_credentials(site: LocalSite, ana: Account) -> None:
     job = await run(
         site,
         ana,
@@ -136,7 +136,7 @@ async def test_job_of_account_has_its_rights_and_no_others(site: LocalSite, ana:
     }
 
 
-async def test_job_of_account_drops_capabilities_that_setuid_keeps(
+async def test_account_job_capabilities_dropped(
     site: LocalSite, ana: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A service that was started with odd flags: changing the account changes no capability."""
@@ -164,7 +164,7 @@ FIND_KEY = (
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="it calls the kernel by number")
-async def test_job_of_account_holds_no_keyring_of_the_service(
+async def test_account_job_no_service_keyring(
     site: LocalSite, ana: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -180,7 +180,7 @@ async def test_job_of_account_holds_no_keyring_of_the_service(
     assert (site.work / "key").read_text() == "-1\n"
 
 
-async def test_job_of_account_finds_its_login(site: LocalSite, ana: Account) -> None:
+async def test_account_job_login_variables(site: LocalSite, ana: Account) -> None:
     await run(site, ana, "/bin/cat /proc/$$/environ > environ\n")
     entries = (site.work / "environ").read_text().rstrip("\0").split("\0")
     found = dict(entry.split("=", 1) for entry in entries)
@@ -190,7 +190,7 @@ async def test_job_of_account_finds_its_login(site: LocalSite, ana: Account) -> 
     assert not {"SLURM_CONF", "SUDO_USER"} & found.keys()
 
 
-async def test_job_of_account_is_its_own_in_queue_and_accounting(
+async def test_account_job_owner_in_queue_and_accounting(
     site: LocalSite, ana: Account, bia: Account
 ) -> None:
     mine = await submit(site, ana, WAIT)
@@ -207,9 +207,7 @@ async def test_job_of_account_is_its_own_in_queue_and_accounting(
     assert job.owner == ana.pw_name
 
 
-async def test_job_of_account_and_of_the_service_run_side_by_side(
-    site: LocalSite, ana: Account
-) -> None:
+async def test_account_job_beside_service_job(site: LocalSite, ana: Account) -> None:
     mine = await submit(site, ana, "id -un > mine\n")
     own = await site.submit(site.script("id -un > own\n", "own"))
     assert (await site.ended(own)).owner == pwd.getpwuid(0).pw_name
@@ -221,7 +219,7 @@ async def test_job_of_account_and_of_the_service_run_side_by_side(
 # What it may reach
 
 
-async def test_output_of_account_is_its_own(site: LocalSite, ana: Account) -> None:
+async def test_account_output_owner(site: LocalSite, ana: Account) -> None:
     job = await run(site, ana, "echo out; echo err >&2\n")
     for path in (job.stdout_path, job.stderr_path):
         found = os.stat(path or "")
@@ -229,9 +227,7 @@ async def test_output_of_account_is_its_own(site: LocalSite, ana: Account) -> No
         assert found.st_size == 4
 
 
-async def test_directory_that_the_account_cannot_enter_fails_in_its_name(
-    site: LocalSite, bia: Account
-) -> None:
+async def test_account_directory_inaccessible(site: LocalSite, bia: Account) -> None:
     job = await run(site, bia, "true\n")
     assert (job.failure_kind, job.exit_code) == (FailureKind.SCHEDULER_ERROR, 127)
     assert job.state_reason == (
@@ -239,9 +235,7 @@ async def test_directory_that_the_account_cannot_enter_fails_in_its_name(
     )
 
 
-async def test_output_that_the_account_cannot_write_is_left_alone(
-    site: LocalSite, ana: Account, precious: Path
-) -> None:
+async def test_account_output_unwritable(site: LocalSite, ana: Account, precious: Path) -> None:
     (site.work / "link").symlink_to(precious / "file")
     for path in (precious / "file", precious / "new", "link", site.state / "local" / "spool.db"):
         job = await run(site, ana, "echo changed\n", stdout_path=str(path))
@@ -250,16 +244,12 @@ async def test_output_that_the_account_cannot_write_is_left_alone(
 
 
 @pytest.mark.parametrize("number", [*range(12), REPORT_DESCRIPTOR])
-async def test_output_to_any_descriptor_reaches_nothing_of_the_service(
-    site: LocalSite, ana: Account, number: int
-) -> None:
+async def test_account_output_to_any_descriptor(site: LocalSite, ana: Account, number: int) -> None:
     job = await run(site, ana, "echo forged\nexit 3\n", stdout_path=f"/proc/self/fd/{number}")
     assert job.exit_code in (3, 127)
 
 
-async def test_script_of_account_is_closed_to_others(
-    site: LocalSite, ana: Account, bia: Account
-) -> None:
+async def test_account_script_private(site: LocalSite, ana: Account, bia: Account) -> None:
     native_id = await submit(site, ana, f'echo "$0" > path; cat "$0" > copy\n{WAIT}')
     await site.file("copy")
     path = (site.work / "path").read_text().strip()
@@ -275,7 +265,7 @@ async def test_script_of_account_is_closed_to_others(
 
 
 @pytest.mark.parametrize("first_line", ["", "#!/usr/bin/env python3\n", "#!/bin/cat\n"])
-async def test_script_of_account_runs_by_any_interpreter(
+async def test_account_script_any_interpreter(
     site: LocalSite, ana: Account, first_line: str
 ) -> None:
     script = site.work / "study"
@@ -285,7 +275,7 @@ async def test_script_of_account_runs_by_any_interpreter(
     assert not first_line or job.state is JobState.DONE
 
 
-async def test_tmpdir_of_account_is_its_own_and_removed(
+async def test_account_tmpdir_private_and_removed(
     site: LocalSite, ana: Account, bia: Account
 ) -> None:
     native_id = await submit(site, ana, f"stat -c '%u %a' $TMPDIR > there; : > $TMPDIR/f\n{WAIT}")
@@ -301,9 +291,7 @@ async def test_tmpdir_of_account_is_its_own_and_removed(
 # Ends
 
 
-async def test_job_of_account_is_cancelled_with_all_its_processes(
-    site: LocalSite, ana: Account
-) -> None:
+async def test_account_job_cancelled_with_processes(site: LocalSite, ana: Account) -> None:
     native_id = await submit(
         site, ana, "trap '' TERM; (trap '' TERM; setsid sleep 600) & echo $! > below; wait\n"
     )
@@ -314,16 +302,14 @@ async def test_job_of_account_is_cancelled_with_all_its_processes(
     assert identify(below) is None
 
 
-async def test_job_of_account_is_sent_signals(site: LocalSite, ana: Account) -> None:
+async def test_account_job_signals(site: LocalSite, ana: Account) -> None:
     native_id = await submit(site, ana, "trap 'exit 5' USR1; echo > ready; sleep 600 & wait\n")
     await site.file("ready")
     await site.backend.act(Action.SIGNAL, native_id, ana.pw_name, Signal.USR1)
     assert (await site.ended(native_id)).exit_code == 5
 
 
-async def test_job_of_account_is_suspended_resumed_and_requeued(
-    site: LocalSite, ana: Account
-) -> None:
+async def test_account_job_suspend_resume_requeue(site: LocalSite, ana: Account) -> None:
     native_id = await submit(
         site, ana, "echo $TMPDIR >> runs; echo > ready; [ $(wc -l < runs) = 2 ] || exec sleep 600\n"
     )
@@ -337,15 +323,13 @@ async def test_job_of_account_is_suspended_resumed_and_requeued(
     assert not any(Path(folder).parent.exists() for folder in folders)
 
 
-async def test_job_of_account_leaves_no_process_behind(site: LocalSite, ana: Account) -> None:
+async def test_account_job_processes_ended(site: LocalSite, ana: Account) -> None:
     job = await run(site, ana, "setsid env -i sleep 600 & echo $! > left\n")
     assert job.state is JobState.DONE
     assert identify(int((site.work / "left").read_text())) is None
 
 
-async def test_job_of_account_is_held_to_its_limits_and_measured(
-    site: LocalSite, ana: Account
-) -> None:
+async def test_account_job_limits_and_usage(site: LocalSite, ana: Account) -> None:
     job = await run(site, ana, "sleep 600\n", wall_time_limit_seconds=1)
     assert job.failure_kind is FailureKind.TIME_LIMIT
     eater = "import time\na = b'x' * (300 << 20)\ntime.sleep(3600)\n"
@@ -356,7 +340,7 @@ async def test_job_of_account_is_held_to_its_limits_and_measured(
     assert job.usage.cpu_seconds and job.usage.io_bytes
 
 
-def test_memory_that_cannot_be_looked_at_closely_counts_in_full(
+def test_account_job_memory_without_ptrace(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Without CAP_SYS_PTRACE root cannot read ``smaps_rollup`` of another account's process."""
@@ -372,7 +356,7 @@ def test_memory_that_cannot_be_looked_at_closely_counts_in_full(
     assert proportional_memory([me]) >= shared_once > 0
 
 
-async def test_job_of_account_goes_on_over_a_restart(site: LocalSite, ana: Account) -> None:
+async def test_account_job_over_restart(site: LocalSite, ana: Account) -> None:
     native_id = await submit(site, ana, f"echo > there\n{WAIT}exit 7\n")
     await site.file("there")
     await site.restart()
@@ -384,7 +368,7 @@ async def test_job_of_account_goes_on_over_a_restart(site: LocalSite, ana: Accou
 
 
 @pytest.mark.parametrize("restarts", [False, True], ids=["running", "restarted"])
-async def test_job_of_account_that_lost_its_shepherd_leaves_nothing(
+async def test_account_job_shepherd_lost(
     site: LocalSite, ana: Account, restarts: bool, precious: Path
 ) -> None:
     native_id = await submit(
@@ -413,7 +397,7 @@ async def test_job_of_account_that_lost_its_shepherd_leaves_nothing(
 # What it cannot do
 
 
-async def test_job_of_account_reaches_neither_shepherd_nor_run_directory(
+async def test_account_job_no_access_to_shepherd_or_run_directory(
     site: LocalSite, ana: Account, bia: Account
 ) -> None:
     victim = await submit(site, bia, "sleep 600\n", working_directory=bia.pw_dir)
@@ -458,7 +442,7 @@ VANDALISM = {
 
 
 @pytest.mark.parametrize("act", VANDALISM)
-async def test_folder_damaged_by_its_job_leads_root_nowhere(
+async def test_run_folder_damaged_by_job(
     site: LocalSite, ana: Account, precious: Path, act: str
 ) -> None:
     native_id = await submit(
@@ -477,9 +461,7 @@ async def test_folder_damaged_by_its_job_leads_root_nowhere(
     assert folder.name not in os.listdir(folder.parent)
 
 
-def test_links_swapped_during_the_removal_lead_nowhere(
-    homes: Path, ana: Account, precious: Path
-) -> None:
+def test_folder_removal_swapped_links(homes: Path, ana: Account, precious: Path) -> None:
     """Another process of the person swaps a folder and a link while the folder is removed."""
     path = homes / "swapped"
     for _ in range(20):
@@ -499,7 +481,7 @@ def test_links_swapped_during_the_removal_lead_nowhere(
         assert not path.exists()
 
 
-def test_removal_takes_no_more_than_the_account_may_remove(homes: Path, ana: Account) -> None:
+def test_folder_removal_without_permission(homes: Path, ana: Account) -> None:
     path = homes / "mixed"
     make_job_folder(str(path), {"list": ""})
     give_away(str(path), b"", account_ids(ana))
@@ -516,7 +498,7 @@ def test_removal_takes_no_more_than_the_account_may_remove(homes: Path, ana: Acc
     shutil.rmtree(path)
 
 
-def test_removal_that_never_ends_is_given_up(
+def test_folder_removal_never_ends(
     homes: Path, ana: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the account can stop it: the process of the removal is the account's."""
@@ -541,7 +523,7 @@ PUT_IN_THE_WAY: dict[str, Callable[[Path, Path], object]] = {
 
 
 @pytest.mark.parametrize("kind", PUT_IN_THE_WAY)
-async def test_something_in_the_way_of_the_folder_keeps_no_job_from_starting(
+async def test_run_folder_path_blocked(
     site: LocalSite, ana: Account, bia: Account, precious: Path, kind: str
 ) -> None:
     native_id = await submit(site, ana, 'echo "$TMPDIR" > there\n', hold=True)
@@ -558,7 +540,7 @@ async def test_something_in_the_way_of_the_folder_keeps_no_job_from_starting(
         (os.rmdir if kind == "folder" else os.unlink)(path)
 
 
-async def test_folder_left_by_a_crash_is_replaced(site: LocalSite, ana: Account) -> None:
+async def test_run_folder_left_by_crash(site: LocalSite, ana: Account) -> None:
     native_id = await submit(site, ana, "true\n", hold=True)
     job = site.backend._engine.jobs.by_number[int(native_id)]
     path = folder_path(job)
@@ -572,7 +554,7 @@ async def test_folder_left_by_a_crash_is_replaced(site: LocalSite, ana: Account)
 # What is refused
 
 
-async def test_other_account_is_refused_by_a_service_that_is_not_root(
+async def test_account_other_service_not_root(
     site: LocalSite, ana: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = site.spec("true\n", run_as=ana.pw_name)
@@ -585,7 +567,7 @@ async def test_other_account_is_refused_by_a_service_that_is_not_root(
     assert list((await site.backend.jobs()).observations) == []
 
 
-async def test_service_that_cannot_run_jobs_of_others_does_not_start(
+async def test_service_start_cannot_run_account_jobs(
     site: LocalSite, homes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await site.stop()
@@ -602,9 +584,7 @@ async def test_service_that_cannot_run_jobs_of_others_does_not_start(
     await site.start()
 
 
-async def test_job_of_another_account_is_left_alone(
-    site: LocalSite, ana: Account, bia: Account
-) -> None:
+async def test_account_other_job_left_alone(site: LocalSite, ana: Account, bia: Account) -> None:
     native_id = await submit(site, ana, "true\n", hold=True)
     for act in (
         partial(site.backend.act, Action.RELEASE),
@@ -619,14 +599,12 @@ async def test_job_of_another_account_is_left_alone(
 
 
 @pytest.mark.parametrize("name", ["root", "hpcq-t-nobody-of-this-name", "", "a\0b"])
-async def test_account_that_no_job_may_have_is_refused(site: LocalSite, name: str) -> None:
+async def test_account_not_allowed(site: LocalSite, name: str) -> None:
     with pytest.raises(InvalidSpec, match=r"is root|There is no account"):
         await site.submit("true\n", run_as=name)
 
 
-async def test_job_of_an_account_that_is_gone_waits_and_holds_up_nobody(
-    site: LocalSite, homes: Path, ana: Account
-) -> None:
+async def test_account_removed_job_waits(site: LocalSite, homes: Path, ana: Account) -> None:
     """It would be lost if the databases of accounts were only away for a while."""
     gone = await submit(site, ana, "echo ran > ran\n", hold=True)
     spec = site.backend._engine.jobs.by_number[int(gone)].spec
@@ -641,7 +619,7 @@ async def test_job_of_an_account_that_is_gone_waits_and_holds_up_nobody(
     assert (site.work / "ran").exists()
 
 
-def test_place_of_folders_that_others_could_change_is_refused(homes: Path, ana: Account) -> None:
+def test_folders_place_writable_by_others(homes: Path, ana: Account) -> None:
     place = homes / "place"
     (place / "below").mkdir(parents=True)
     below = place / "below"
@@ -661,7 +639,7 @@ def test_place_of_folders_that_others_could_change_is_refused(homes: Path, ana: 
         check_place(bytes(below))
 
 
-async def test_job_of_an_earlier_version_has_the_account_of_the_service(site: LocalSite) -> None:
+async def test_job_of_earlier_version_account(site: LocalSite) -> None:
     native_id = await site.submit("id -un > who\n", hold=True)
     await site.stop()
     spool = site.state / "local" / "spool.db"

@@ -38,7 +38,7 @@ def no_room_for_signals(*_: object) -> NoReturn:
     raise BlockingIOError(11, "Resource temporarily unavailable")
 
 
-async def test_signal_reaches_all_processes_of_a_job(site: LocalSite) -> None:
+async def test_signal_to_all_processes(site: LocalSite) -> None:
     waits = "while [ ! -e go ]; do sleep 0.02; done\n"
     site.script(f"trap 'echo > below' USR1\necho > ready\n{waits}", "below.sh")
     native_id = await site.submit(f"trap 'echo > script' USR1\nsetsid ./below.sh &\n{waits}wait\n")
@@ -50,7 +50,7 @@ async def test_signal_reaches_all_processes_of_a_job(site: LocalSite) -> None:
     assert (await site.ended(native_id)).state is JobState.DONE
 
 
-async def test_signal_that_ends_the_script_is_its_end(site: LocalSite) -> None:
+async def test_signal_ends_script(site: LocalSite) -> None:
     native_id = await site.submit("echo > ready; exec sleep 600\n")
     await site.file("ready")
     await site.backend.act(Action.SIGNAL, native_id, signal=Signal.KILL)
@@ -58,7 +58,7 @@ async def test_signal_that_ends_the_script_is_its_end(site: LocalSite) -> None:
     assert (job.failure_kind, job.exit_signal) == (FailureKind.SIGNAL, signal.SIGKILL)
 
 
-async def test_signal_to_a_job_that_does_not_run_is_refused(site: LocalSite) -> None:
+async def test_signal_to_job_not_running(site: LocalSite) -> None:
     running = await site.submit("trap '' TERM; echo > ready; sleep 600\n")
     held = await site.submit(site.script("true\n", "b"), hold=True)
     ended = (await site.run(site.script("true\n", "b"))).native_id
@@ -69,7 +69,7 @@ async def test_signal_to_a_job_that_does_not_run_is_refused(site: LocalSite) -> 
             await site.backend.act(Action.SIGNAL, native_id, signal=Signal.USR1)
 
 
-async def test_signal_to_a_job_that_starts_reaches_it(site: LocalSite) -> None:
+async def test_signal_to_starting_job(site: LocalSite) -> None:
     script = site.script("exec sleep 600\n")
     for _ in range(20):
         native_id = await site.submit(script)
@@ -79,7 +79,7 @@ async def test_signal_to_a_job_that_starts_reaches_it(site: LocalSite) -> None:
         assert (job.failure_kind, job.exit_signal) == (FailureKind.SIGNAL, signal.SIGINT)
 
 
-async def test_job_of_an_earlier_version_can_only_be_ended(site: LocalSite) -> None:
+async def test_action_on_job_of_earlier_version(site: LocalSite) -> None:
     native_id = await site.submit("sleep 600\n")
     await site.running(native_id)
     started = site.backend._engine.jobs.by_number[int(native_id)].started
@@ -137,7 +137,7 @@ def ask_in_spool(site: LocalSite, native_id: NativeId, action: Action) -> None:
 
 
 @pytest.mark.parametrize("groups", [True, False], ids=["as_it_is", "without_groups"])
-async def test_suspended_job_stands_still_with_all_its_processes(
+async def test_suspend_stops_all_processes(
     site: LocalSite, monkeypatch: pytest.MonkeyPatch, groups: bool
 ) -> None:
     if not groups:
@@ -159,7 +159,7 @@ async def test_suspended_job_stands_still_with_all_its_processes(
     await goes_on(site, native_id)
 
 
-async def test_suspended_job_keeps_its_slots(site: LocalSite) -> None:
+async def test_suspended_job_slots(site: LocalSite) -> None:
     native_id = await site.submit("echo > ready; sleep 600\n", slots=4)
     await site.file("ready")
     await site.backend.act(Action.SUSPEND, native_id)
@@ -169,7 +169,7 @@ async def test_suspended_job_keeps_its_slots(site: LocalSite) -> None:
     assert queue.slots_used == 4
 
 
-async def test_suspended_job_uses_up_no_wall_time(site: LocalSite) -> None:
+async def test_suspended_job_wall_time(site: LocalSite) -> None:
     native_id = await site.submit(
         "echo > ready; exec sleep 600\n", wall_time_limit_seconds=LIMIT_SECONDS
     )
@@ -185,7 +185,7 @@ async def test_suspended_job_uses_up_no_wall_time(site: LocalSite) -> None:
     assert (job.end_time - job.start_time).total_seconds() >= 2 * LIMIT_SECONDS
 
 
-async def test_suspended_job_ends_in_good_order_when_cancelled(site: LocalSite) -> None:
+async def test_suspended_job_cancelled(site: LocalSite) -> None:
     site.settings = site.settings.model_copy(update={"cancel_grace_seconds": 600.0})
     await site.restart()
     native_id = await site.submit(
@@ -200,7 +200,7 @@ async def test_suspended_job_ends_in_good_order_when_cancelled(site: LocalSite) 
     assert (site.work / "asked").exists()
 
 
-async def test_suspended_job_that_ignores_term_is_killed(site: LocalSite) -> None:
+async def test_suspended_job_ignoring_term_killed(site: LocalSite) -> None:
     native_id = await site.submit("trap '' TERM; echo > ready; exec sleep 600\n")
     await site.file("ready")
     await site.backend.act(Action.SUSPEND, native_id)
@@ -209,7 +209,7 @@ async def test_suspended_job_that_ignores_term_is_killed(site: LocalSite) -> Non
     assert (job.failure_kind, job.exit_signal) == (FailureKind.CANCELLED, signal.SIGKILL)
 
 
-async def test_signal_to_a_suspended_job_is_refused(site: LocalSite) -> None:
+async def test_signal_to_suspended_job(site: LocalSite) -> None:
     native_id = await site.submit("echo > ready; exec sleep 600\n")
     await site.file("ready")
     await site.backend.act(Action.SUSPEND, native_id)
@@ -218,9 +218,7 @@ async def test_signal_to_a_suspended_job_is_refused(site: LocalSite) -> None:
 
 
 @pytest.mark.parametrize("action", [Action.SUSPEND, Action.RESUME, Action.REQUEUE])
-async def test_request_to_a_job_that_does_not_run_is_refused(
-    site: LocalSite, action: Action
-) -> None:
+async def test_action_on_job_not_running(site: LocalSite, action: Action) -> None:
     running = await site.submit("trap '' TERM; echo > ready; sleep 600\n")
     held = await site.submit(site.script("true\n", "b"), hold=True)
     ended = (await site.run(site.script("true\n", "b"))).native_id
@@ -231,7 +229,7 @@ async def test_request_to_a_job_that_does_not_run_is_refused(
             await site.backend.act(action, native_id)
 
 
-async def test_suspension_outlives_the_service(site: LocalSite) -> None:
+async def test_suspend_over_service_restart(site: LocalSite) -> None:
     native_id = await site.submit("echo > ready; sleep 600\n")
     await site.file("ready")
     await site.backend.act(Action.SUSPEND, native_id)
@@ -244,7 +242,7 @@ async def test_suspension_outlives_the_service(site: LocalSite) -> None:
     await goes_on(site, native_id)
 
 
-async def test_suspension_that_a_dead_service_took_is_carried_out(site: LocalSite) -> None:
+async def test_suspend_taken_by_dead_service(site: LocalSite) -> None:
     native_id = await site.submit("echo > ready; sleep 600\n")
     await site.file("ready")
     for action, follows in ((Action.SUSPEND, stands_still), (Action.RESUME, goes_on)):
@@ -254,9 +252,7 @@ async def test_suspension_that_a_dead_service_took_is_carried_out(site: LocalSit
         await follows(site, native_id)
 
 
-async def test_suspension_that_cannot_be_recorded_is_refused(
-    site: LocalSite, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_suspend_spool_write_fails(site: LocalSite, monkeypatch: pytest.MonkeyPatch) -> None:
     async def full(*_: object) -> NoReturn:
         raise NothingWritten("The spool cannot be used: database or disk is full.")
 
@@ -270,7 +266,7 @@ async def test_suspension_that_cannot_be_recorded_is_refused(
     assert moves(site, native_id)
 
 
-async def test_suspension_that_the_shepherd_cannot_be_told_is_withdrawn(
+async def test_suspend_shepherd_unreachable(
     site: LocalSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     native_id = await site.submit("echo > ready; sleep 600\n")
@@ -303,7 +299,7 @@ def runs_of(site: LocalSite) -> int:
     return (site.work / "runs").read_text().count("run\n")
 
 
-async def test_requeued_job_runs_again_from_the_beginning(site: LocalSite) -> None:
+async def test_requeue_runs_from_beginning(site: LocalSite) -> None:
     native_id = await site.submit(
         f"echo out of $$; echo $TMPDIR >> folders; : > $TMPDIR/used; ls $TMPDIR\n{RUN_TWICE}"
     )
@@ -324,7 +320,7 @@ async def test_requeued_job_runs_again_from_the_beginning(site: LocalSite) -> No
     assert not (site.state / "local" / "runs" / f"{native_id}.1").exists()
 
 
-async def test_requeued_job_is_at_its_end_and_then_waits(site: LocalSite) -> None:
+async def test_requeue_state_before_queued(site: LocalSite) -> None:
     native_id = await site.submit(RUN_TWICE)
     await site.file("ready")
     with nothing_starts(site):
@@ -338,7 +334,7 @@ async def test_requeued_job_is_at_its_end_and_then_waits(site: LocalSite) -> Non
     assert (await site.ended(native_id)).state is JobState.DONE
 
 
-async def test_requeue_of_a_suspended_job(site: LocalSite) -> None:
+async def test_requeue_suspended_job(site: LocalSite) -> None:
     native_id = await site.submit(RUN_TWICE)
     await site.file("ready")
     await site.backend.act(Action.SUSPEND, native_id)
@@ -347,7 +343,7 @@ async def test_requeue_of_a_suspended_job(site: LocalSite) -> None:
     assert runs_of(site) == 2
 
 
-async def test_requeue_of_a_job_that_ends_by_itself_meanwhile(site: LocalSite) -> None:
+async def test_requeue_job_ending_meanwhile(site: LocalSite) -> None:
     native_id = await site.submit(
         "echo run >> runs; trap 'exit 0' TERM; echo > ready\n"
         "[ $(wc -l < runs) = 2 ] || while :; do sleep 0.02; done\n"
@@ -358,7 +354,7 @@ async def test_requeue_of_a_job_that_ends_by_itself_meanwhile(site: LocalSite) -
     assert runs_of(site) == 2
 
 
-async def test_requeued_job_that_is_cancelled_runs_no_more(site: LocalSite) -> None:
+async def test_requeue_then_cancel(site: LocalSite) -> None:
     for moment in range(4):
         script = f"trap '' TERM; echo run >> runs{moment}; echo > ready{moment}; sleep 600\n"
         native_id = await site.submit(script)
@@ -372,7 +368,7 @@ async def test_requeued_job_that_is_cancelled_runs_no_more(site: LocalSite) -> N
         assert await site.backend.cancel(native_id) is False
 
 
-async def test_requeued_job_takes_no_other_request(site: LocalSite) -> None:
+async def test_requeue_then_other_action(site: LocalSite) -> None:
     native_id = await site.submit("trap '' TERM; echo > ready; sleep 600\n")
     await site.file("ready")
     await site.backend.act(Action.REQUEUE, native_id)
@@ -385,7 +381,7 @@ async def test_requeued_job_takes_no_other_request(site: LocalSite) -> None:
         await site.backend.act(Action.HOLD, native_id)
 
 
-async def test_requeued_job_can_be_held(site: LocalSite) -> None:
+async def test_requeue_then_hold(site: LocalSite) -> None:
     native_id = await site.submit(RUN_TWICE)
     await site.file("ready")
     await site.backend.act(Action.REQUEUE, native_id)
@@ -405,7 +401,7 @@ async def test_requeued_job_can_be_held(site: LocalSite) -> None:
     assert runs_of(site) == 2
 
 
-async def test_requeue_that_a_dead_service_took_is_carried_out(site: LocalSite) -> None:
+async def test_requeue_taken_by_dead_service(site: LocalSite) -> None:
     native_id = await site.submit(RUN_TWICE)
     await site.file("ready")
     await site.stop()
@@ -415,7 +411,7 @@ async def test_requeue_that_a_dead_service_took_is_carried_out(site: LocalSite) 
     assert runs_of(site) == 2
 
 
-async def test_requeue_of_which_nobody_knows_whether_it_was_written(
+async def test_requeue_spool_write_uncertain(
     site: LocalSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hpcq.schedulers.local.engine._PAUSE_SECONDS", 0.05)
@@ -436,9 +432,7 @@ async def test_requeue_of_which_nobody_knows_whether_it_was_written(
     assert runs_of(site) == 2
 
 
-async def test_requeue_withdrawn_in_vain_leaves_a_job_like_any_other(
-    site: LocalSite, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_requeue_spool_write_fails(site: LocalSite, monkeypatch: pytest.MonkeyPatch) -> None:
     async def full(*_: object) -> NoReturn:
         raise NothingWritten("The spool cannot be used: database or disk is full.")
 
@@ -456,7 +450,7 @@ async def test_requeue_withdrawn_in_vain_leaves_a_job_like_any_other(
     assert (await site.seen(native_id)).state is JobState.SUSPENDED
 
 
-async def test_requeue_before_a_restart_of_the_machine(site: LocalSite) -> None:
+async def test_requeue_before_machine_restart(site: LocalSite) -> None:
     native_id = await site.submit(RUN_TWICE)
     await site.file("ready")
     shepherd = site.shepherd(native_id)
@@ -480,7 +474,7 @@ class Gate:
 
 
 @pytest.mark.parametrize("dies", [False, True])
-async def test_cancel_while_the_spool_puts_a_job_back_ends_it(
+async def test_cancel_during_requeue(
     site: LocalSite, monkeypatch: pytest.MonkeyPatch, dies: bool
 ) -> None:
     spool, gate = site.backend._engine.spool, Gate()
@@ -504,7 +498,7 @@ async def test_cancel_while_the_spool_puts_a_job_back_ends_it(
     assert runs_of(site) == 1
 
 
-async def test_cancel_while_a_start_is_put_back_ends_all_tasks(
+async def test_cancel_array_during_failed_start(
     site: LocalSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hpcq.schedulers.local.engine._PAUSE_SECONDS", 0.0)
@@ -536,9 +530,7 @@ async def test_cancel_while_a_start_is_put_back_ends_all_tasks(
     assert not (site.work / "runs").exists()
 
 
-async def test_cancel_that_failed_leaves_no_trace(
-    site: LocalSite, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_cancel_send_fails(site: LocalSite, monkeypatch: pytest.MonkeyPatch) -> None:
     native_id = await site.submit("echo > ready; sleep 600\n")
     await site.file("ready")
     with monkeypatch.context() as patch:
@@ -549,7 +541,7 @@ async def test_cancel_that_failed_leaves_no_trace(
     await site.backend.act(Action.SUSPEND, native_id)
 
 
-async def test_result_stays_until_a_requeued_job_is_back(
+async def test_requeue_result_kept_until_queued(
     site: LocalSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spool, gate = site.backend._engine.spool, Gate()
@@ -574,9 +566,7 @@ async def test_result_stays_until_a_requeued_job_is_back(
 
 
 @pytest.mark.parametrize("action", [Action.HOLD, "alter"])
-async def test_request_to_a_job_that_starts_in_the_same_moment_is_refused(
-    site: LocalSite, action: str
-) -> None:
+async def test_action_on_job_starting_meanwhile(site: LocalSite, action: str) -> None:
     with nothing_starts(site):
         native_id = await site.submit("echo run >> runs; exec sleep 600\n")
         spec = replace(site.spec("true\n"), name="other")
@@ -593,7 +583,7 @@ async def test_request_to_a_job_that_starts_in_the_same_moment_is_refused(
     assert await site.file("runs") == "run\n"
 
 
-async def test_release_together_with_a_cancel_starts_nothing(site: LocalSite) -> None:
+async def test_release_with_concurrent_cancel(site: LocalSite) -> None:
     native_id = await site.submit("echo run >> runs\n", hold=True)
     cancelled, released = await asyncio.gather(
         site.backend.cancel(native_id),

@@ -65,7 +65,7 @@ async def after(site: LocalSite, first: NativeId, condition: DependencyCondition
     return await site.submit("true\n", depends_on=(needs,))
 
 
-async def test_tasks_run_with_their_numbers_and_files(site: LocalSite) -> None:
+async def test_array_task_numbers_and_files(site: LocalSite) -> None:
     variables = "HPCQ_ARRAY_TASK_ID SGE_TASK_ID SLURM_ARRAY_TASK_ID PBS_ARRAY_INDEX PBS_ARRAYID"
     body = f"for n in {variables} HPCQ_JOB_ID JOB_ID; do eval echo \\$$n; done | xargs echo\n"
     array = await site.submit(body, array=ArrayRange(first=0, last=4, step=2))
@@ -85,7 +85,7 @@ async def test_tasks_run_with_their_numbers_and_files(site: LocalSite) -> None:
         await site.backend.cancel(NativeId(str(int(array) + 1)))
 
 
-async def test_array_is_taken_once_and_whole(site: LocalSite) -> None:
+async def test_array_key_concurrent_submissions(site: LocalSite) -> None:
     spec, key = site.spec(RECORD, array=tasks(3)), new_key()
     ids = await asyncio.gather(*(submit_to(site.backend, spec, key) for _ in range(3)))
     (array,) = set(ids)
@@ -95,7 +95,7 @@ async def test_array_is_taken_once_and_whole(site: LocalSite) -> None:
     assert sorted(ran(site)) == ["1", "2", "3"]
 
 
-async def test_only_so_many_tasks_run_at_a_time_over_a_restart(tmp_path: Path) -> None:
+async def test_array_max_running_tasks_over_restart(tmp_path: Path) -> None:
     site = await LocalSite(tmp_path, slots=4).start()
     array = await site.submit(RECORD + UNTIL_GO, array=tasks(5, max_running=2))
     await site.running(task(array, 1))
@@ -117,7 +117,7 @@ async def test_only_so_many_tasks_run_at_a_time_over_a_restart(tmp_path: Path) -
     assert sorted(ran(site)) == ["1", "2", "3", "4", "5"]
 
 
-async def test_array_ends_as_its_tasks_did_over_a_restart(site: LocalSite) -> None:
+async def test_array_end_over_restart(site: LocalSite) -> None:
     body = UNTIL_GO + '[ "$HPCQ_ARRAY_TASK_ID" != 2 ] || exit 7\n'
     array = await site.submit(body, array=tasks(3))
     (site.work / "go2").touch()
@@ -134,7 +134,7 @@ async def test_array_ends_as_its_tasks_did_over_a_restart(site: LocalSite) -> No
     assert (await site.backend.history([task(array, 2)])).observations[0].exit_code == 7
 
 
-async def test_hold_and_release_of_an_array_and_of_one_task(site: LocalSite) -> None:
+async def test_hold_and_release_array_and_task(site: LocalSite) -> None:
     array = await site.submit(RECORD + UNTIL_GO, array=tasks(3), hold=True)
     assert (await site.seen(array)).state is JobState.QUEUED_HELD
     await site.backend.act(Action.RELEASE, task(array, 2))
@@ -149,7 +149,7 @@ async def test_hold_and_release_of_an_array_and_of_one_task(site: LocalSite) -> 
     assert (await ends(site, array))[array].state is JobState.DONE
 
 
-async def test_actions_on_an_array_reach_its_tasks_that_run(tmp_path: Path) -> None:
+async def test_action_on_array_running_tasks(tmp_path: Path) -> None:
     site = await LocalSite(tmp_path, slots=2).start()
     body = "trap 'exit 9' USR1\n" + RECORD + UNTIL_GO
     array = await site.submit(body, array=tasks(3))
@@ -173,7 +173,7 @@ async def test_actions_on_an_array_reach_its_tasks_that_run(tmp_path: Path) -> N
     assert found[task(array, 3)].exit_code == 0
 
 
-async def test_requeued_task_waits_for_its_turn_again(site: LocalSite) -> None:
+async def test_requeue_task_order(site: LocalSite) -> None:
     array = await site.submit(RECORD + UNTIL_GO, array=tasks(3, max_running=1))
     assert await site.file("ran") == "1\n"
     await site.backend.act(Action.REQUEUE, array)
@@ -184,7 +184,7 @@ async def test_requeued_task_waits_for_its_turn_again(site: LocalSite) -> None:
     assert sorted(ran(site)) == ["1", "1", "2", "3"]
 
 
-async def test_cancel_of_an_array_ends_a_task_that_is_requeued(site: LocalSite) -> None:
+async def test_cancel_array_with_requeued_task(site: LocalSite) -> None:
     array = await site.submit(RECORD + UNTIL_GO, array=tasks(2, max_running=1))
     assert await site.file("ran") == "1\n"
     await site.backend.act(Action.REQUEUE, task(array, 1))
@@ -194,7 +194,7 @@ async def test_cancel_of_an_array_ends_a_task_that_is_requeued(site: LocalSite) 
     assert ran(site) == ["1"]
 
 
-async def test_held_tasks_leave_their_turn_to_others(site: LocalSite) -> None:
+async def test_held_tasks_skipped(site: LocalSite) -> None:
     array = await site.submit(RECORD, array=tasks(3, max_running=1), hold=True)
     for number in (3, 2):
         await site.backend.act(Action.RELEASE, task(array, number))
@@ -204,7 +204,7 @@ async def test_held_tasks_leave_their_turn_to_others(site: LocalSite) -> None:
     assert ran(site) == ["3", "2", "1"]
 
 
-async def test_cancel_of_one_task_and_of_the_rest(tmp_path: Path) -> None:
+async def test_cancel_one_task_then_rest(tmp_path: Path) -> None:
     site = await LocalSite(tmp_path, slots=1).start()
     array = await site.submit(RECORD + "exec sleep 600\n", array=tasks(4))
     assert await site.file("ran") == "1\n"
@@ -221,7 +221,7 @@ async def test_cancel_of_one_task_and_of_the_rest(tmp_path: Path) -> None:
     await site.stop()
 
 
-async def test_some_tasks_are_cancelled_together(tmp_path: Path) -> None:
+async def test_cancel_some_tasks(tmp_path: Path) -> None:
     site = await LocalSite(tmp_path, slots=1).start()
     array = await site.submit(RECORD + "exec sleep 600\n", array=tasks(5))
     assert await site.file("ran") == "1\n"
@@ -236,7 +236,7 @@ async def test_some_tasks_are_cancelled_together(tmp_path: Path) -> None:
     await site.stop()
 
 
-async def test_array_that_cannot_be_cancelled_goes_on(
+async def test_cancel_array_spool_write_fails(
     site: LocalSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     array = await site.submit(RECORD, array=tasks(3), hold=True)
@@ -252,7 +252,7 @@ async def test_array_that_cannot_be_cancelled_goes_on(
     assert (await ends(site, array))[array].state is JobState.DONE
 
 
-async def test_jobs_wait_for_whole_arrays_and_for_tasks(site: LocalSite) -> None:
+async def test_dependency_on_array_and_on_task(site: LocalSite) -> None:
     body = UNTIL_GO + '[ "$HPCQ_ARRAY_TASK_ID" != 1 ] || exit 7\n'
     array = await site.submit(body, array=tasks(2), hold=True)
     started = await after(site, array, STARTED)
@@ -274,7 +274,7 @@ async def test_jobs_wait_for_whole_arrays_and_for_tasks(site: LocalSite) -> None
     assert (await site.ended(await after(site, array, FAILURE))).state is JobState.DONE
 
 
-async def test_array_waits_for_another_job_or_ends_in_vain(site: LocalSite) -> None:
+async def test_dependency_of_array_met_or_impossible(site: LocalSite) -> None:
     first = await site.submit(UNTIL_GO + "exit 3\n")
     fields = {
         condition: (Dependency(native_id=first, uid=JobUid.new(), condition=condition),)
@@ -297,7 +297,7 @@ async def test_array_waits_for_another_job_or_ends_in_vain(site: LocalSite) -> N
     assert sorted(ran(site)) == ["1", "2"]
 
 
-async def test_lost_task_ends_nothing_of_the_others(site: LocalSite) -> None:
+async def test_task_lost_other_tasks_go_on(site: LocalSite) -> None:
     array = await site.submit(RECORD + UNTIL_GO, array=tasks(2))
     for number in (1, 2):
         await site.running(task(array, number))
@@ -308,7 +308,7 @@ async def test_lost_task_ends_nothing_of_the_others(site: LocalSite) -> None:
     assert (await site.ended(task(array, 2))).state is JobState.DONE
 
 
-async def test_array_of_which_a_task_has_run_is_not_changed(site: LocalSite) -> None:
+async def test_change_array_after_first_task(site: LocalSite) -> None:
     array = await site.submit(RECORD, array=tasks(2), hold=True)
     await site.backend.act(Action.RELEASE, task(array, 1))
     await site.ended(task(array, 1))

@@ -55,7 +55,7 @@ def alive(*pids: int) -> list[int]:
 # How jobs end
 
 
-async def test_a_job_that_exits_with_zero_is_done(site: LocalSite) -> None:
+async def test_exit_status_zero(site: LocalSite) -> None:
     job = await site.run("echo out; echo err >&2\n", name="a study")
     assert (job.state, job.exit_code, job.exit_signal) == (JobState.DONE, 0, None)
     assert job.failure_kind is None
@@ -66,7 +66,7 @@ async def test_a_job_that_exits_with_zero_is_done(site: LocalSite) -> None:
     assert job.submit_time <= job.start_time <= job.end_time
 
 
-async def test_another_exit_status_is_a_failure(site: LocalSite) -> None:
+async def test_exit_status_nonzero(site: LocalSite) -> None:
     job = await site.run("exit 3\n")
     assert (job.state, job.failure_kind, job.exit_code) == (
         JobState.FAILED,
@@ -75,7 +75,7 @@ async def test_another_exit_status_is_a_failure(site: LocalSite) -> None:
     )
 
 
-async def test_an_exclusive_job_has_the_machine_to_itself(site: LocalSite) -> None:
+async def test_exclusive_job_alone(site: LocalSite) -> None:
     first = await site.submit("until [ -e go ]; do sleep 0.05; done\n")
     await site.running(first)
     alone = await site.submit(": > alone\n", exclusive=True, nodes=1, slots_per_node=1)
@@ -87,25 +87,23 @@ async def test_an_exclusive_job_has_the_machine_to_itself(site: LocalSite) -> No
 
 
 @pytest.mark.parametrize("fields", [{"nodes": 2}, {"slots_per_node": 1}])
-async def test_more_nodes_than_the_machine_are_refused(
-    site: LocalSite, fields: dict[str, int]
-) -> None:
+async def test_nodes_more_than_one_refused(site: LocalSite, fields: dict[str, int]) -> None:
     with pytest.raises(InvalidSpec, match="one node"):
         await site.submit("true\n", slots=2, **fields)
 
 
-async def test_a_signal_is_told_apart_from_an_exit_status(site: LocalSite) -> None:
+async def test_signal_distinct_from_exit_status(site: LocalSite) -> None:
     job = await site.run("kill -USR1 $$\n")
     assert (job.failure_kind, job.exit_code, job.exit_signal) == (FailureKind.SIGNAL, None, 10)
 
 
-async def test_a_job_past_its_wall_time_is_ended(site: LocalSite) -> None:
+async def test_wall_time_exceeded(site: LocalSite) -> None:
     job = await site.run("sleep 600\n", wall_time_limit_seconds=1)
     assert (job.failure_kind, job.exit_signal) == (FailureKind.TIME_LIMIT, signal.SIGTERM)
     assert "1 s" in (job.state_reason or "")
 
 
-async def test_a_job_above_its_memory_limit_is_ended(site: LocalSite) -> None:
+async def test_memory_limit_exceeded(site: LocalSite) -> None:
     eater = site.work / "eater.py"
     eater.write_text(
         "#!/usr/bin/env python3\nimport time\na = b'x' * (300 << 20)\ntime.sleep(3600)\n"
@@ -116,7 +114,7 @@ async def test_a_job_above_its_memory_limit_is_ended(site: LocalSite) -> None:
     assert (job.usage.max_memory_bytes or 0) > 100 << 20
 
 
-async def test_shared_memory_counts_once_against_the_limit(site: LocalSite) -> None:
+async def test_memory_limit_shared_memory(site: LocalSite) -> None:
     sharer = site.work / "sharer.py"
     sharer.write_text(
         "#!/usr/bin/env python3\n"
@@ -135,7 +133,7 @@ async def test_shared_memory_counts_once_against_the_limit(site: LocalSite) -> N
     assert (job.usage.max_memory_bytes or 0) > 150 << 20
 
 
-async def test_what_the_script_leaves_behind_is_ended_with_it(site: LocalSite) -> None:
+async def test_script_leftover_processes_ended(site: LocalSite) -> None:
     job = await site.run("setsid sleep 600 & echo $! > left\nexit 4\n")
     assert (job.failure_kind, job.exit_code) == (FailureKind.NON_ZERO_EXIT, 4)
     assert not alive(int(await site.file("left")))
@@ -144,16 +142,14 @@ async def test_what_the_script_leaves_behind_is_ended_with_it(site: LocalSite) -
 # What they are given
 
 
-async def test_arguments_arrive_byte_for_byte(site: LocalSite) -> None:
+async def test_arguments_byte_for_byte(site: LocalSite) -> None:
     args = ("", " a  b ", 'it\'s "q"', "$HOME `id` $(id)", "a\nb", "-h", "--", "\\", "é\udcff", "*")
     await site.run(RECORD_ARGUMENTS, args=args)
     arrived = (site.work / "argv").read_bytes()
     assert arrived == b"".join(a.encode("utf-8", "surrogateescape") + b"\0" for a in args)
 
 
-async def test_the_environment_is_exactly_what_was_asked_for(
-    site: LocalSite, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_environment_exact(site: LocalSite, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_OF_THE_SERVICE", "1")
     asked = {
         "EMPTY": "",
@@ -190,7 +186,7 @@ async def test_the_environment_is_exactly_what_was_asked_for(
     }
 
 
-async def test_tmpdir_is_the_job_s_own_and_removed_at_its_end(site: LocalSite) -> None:
+async def test_tmpdir_private_and_removed(site: LocalSite) -> None:
     native_id = await site.submit(
         "cd $TMPDIR && echo scratch > file && mkdir -p a/b && chmod 500 a && ls > $HOME/ls\n"
         "cat $PE_HOSTFILE $PBS_NODEFILE > $HOME/hosts\n"
@@ -210,7 +206,7 @@ async def test_tmpdir_is_the_job_s_own_and_removed_at_its_end(site: LocalSite) -
     assert not folder.exists()
 
 
-async def test_tmpdir_of_a_job_whose_shepherd_was_killed_is_removed(site: LocalSite) -> None:
+async def test_tmpdir_removed_shepherd_killed(site: LocalSite) -> None:
     native_id = await site.submit("echo $TMPDIR > tmpdir; sleep 600\n")
     folder = Path((await site.file("tmpdir")).strip()).parent
     os.kill(shepherd_of(site, await site.running(native_id)), signal.SIGKILL)
@@ -220,7 +216,7 @@ async def test_tmpdir_of_a_job_whose_shepherd_was_killed_is_removed(site: LocalS
     await site.start()
 
 
-async def test_nothing_else_of_the_service_is_inherited(site: LocalSite) -> None:
+async def test_service_descriptors_not_inherited(site: LocalSite) -> None:
     # Each by exec: the shell itself blocks signals while it starts a command.
     await site.run("readlink /proc/$$/fd/0 > stdin; exec ls /proc/self/fd > fds")
     await site.run("exec cat /proc/self/status > status")
@@ -234,7 +230,7 @@ async def test_nothing_else_of_the_service_is_inherited(site: LocalSite) -> None
     assert int(status["SigBlk"], 16) == int(status["SigIgn"], 16) & ~of_the_library == 0
 
 
-async def test_a_job_is_in_no_process_group_or_session_of_the_service(site: LocalSite) -> None:
+async def test_job_process_group_and_session(site: LocalSite) -> None:
     native_id = await site.submit("echo $$ > pid; sleep 600\n")
     pid = int(await site.file("pid"))
     shepherd = shepherd_of(site, await site.running(native_id))
@@ -253,7 +249,7 @@ async def test_a_job_is_in_no_process_group_or_session_of_the_service(site: Loca
     ],
     ids=["no shebang", "not executable", "neither", "no shebang, bash arrays"],
 )
-async def test_scripts_run_as_batch_systems_run_them(
+async def test_script_execution_like_batch_systems(
     site: LocalSite, content: str, mode: int
 ) -> None:
     script = site.work / "plain"
@@ -268,7 +264,7 @@ async def test_scripts_run_as_batch_systems_run_them(
     [("echo $0 ran > out\n", "shell"), ("#!/bin/sh\necho $0 ran > out\n", "sh")],
     ids=["none-named", "one-named"],
 )
-async def test_job_shell_runs_scripts_that_name_no_interpreter(
+async def test_job_shell_without_interpreter_line(
     site: LocalSite, content: str, ran_by: str
 ) -> None:
     shell = site.work / "shell"
@@ -284,7 +280,7 @@ async def test_job_shell_runs_scripts_that_name_no_interpreter(
     assert (site.work / "ran_by").exists() == (ran_by == "shell")
 
 
-async def test_job_shell_that_is_not_there_is_named(site: LocalSite) -> None:
+async def test_job_shell_missing(site: LocalSite) -> None:
     await site.stop()
     site.options = replace(site.options, job_shell="/no/such/shell")
     await site.start()
@@ -296,7 +292,7 @@ async def test_job_shell_that_is_not_there_is_named(site: LocalSite) -> None:
     assert "JOB_SHELL" in (job.state_reason or "")
 
 
-async def test_the_script_runs_as_it_was_when_it_was_submitted(site: LocalSite) -> None:
+async def test_script_changed_after_submission(site: LocalSite) -> None:
     native_id = await site.submit("echo first > out\n", hold=True)
     (site.work / "job.sh").unlink()
     await site.backend.act(Action.RELEASE, native_id)
@@ -308,9 +304,7 @@ async def test_the_script_runs_as_it_was_when_it_was_submitted(site: LocalSite) 
     ("first_line", "word"),
     [("#!/no/such/interpreter -x", "'/no/such/interpreter'"), ("#!/bin/sh\r", "carriage return")],
 )
-async def test_a_script_that_cannot_start_says_why(
-    site: LocalSite, first_line: str, word: str
-) -> None:
+async def test_script_cannot_start_reason(site: LocalSite, first_line: str, word: str) -> None:
     script = site.work / "bad"
     script.write_text(f"{first_line}\nexit 0\n", newline="")
     job = await site.run(script)
@@ -318,7 +312,7 @@ async def test_a_script_that_cannot_start_says_why(
     assert word in (job.state_reason or "")
 
 
-async def test_a_working_directory_that_is_gone_is_named(site: LocalSite, tmp_path: Path) -> None:
+async def test_working_directory_gone(site: LocalSite, tmp_path: Path) -> None:
     directory = tmp_path / "gone"
     directory.mkdir()
     native_id = await site.submit("true\n", working_directory=str(directory), hold=True)
@@ -329,19 +323,19 @@ async def test_a_working_directory_that_is_gone_is_named(site: LocalSite, tmp_pa
     assert str(directory) in (job.state_reason or "")
 
 
-async def test_both_streams_can_share_a_file(site: LocalSite) -> None:
+async def test_output_both_streams_one_file(site: LocalSite) -> None:
     (site.work / "log").write_text("of an earlier job\n")
     await site.run("echo out; echo err >&2; echo out\n", stdout_path="log", stderr_path="./log")
     assert (site.work / "log").read_text() == "out\nerr\nout\n"
 
 
-async def test_an_output_file_that_cannot_be_made_is_named(site: LocalSite) -> None:
+async def test_output_file_cannot_be_created(site: LocalSite) -> None:
     job = await site.run("true\n", stderr_path="no/such/err")
     assert job.failure_kind is FailureKind.SCHEDULER_ERROR
     assert "no/such/err" in (job.state_reason or "")
 
 
-async def test_same_file_for_both_streams_is_one_descriptor(site: LocalSite) -> None:
+async def test_output_both_streams_one_descriptor(site: LocalSite) -> None:
     os.symlink("log", site.work / "link")
     # kcmp(2) tells whether two descriptors are one open file; Python has no word for it.
     program = site.work / "same.py"
@@ -377,7 +371,7 @@ def blocking_interpreter(site: LocalSite) -> Iterator[Path]:
     signal.signal(signal.SIGIO, before)
 
 
-async def test_what_blocks_before_exec_can_be_cancelled_and_never_runs(site: LocalSite) -> None:
+async def test_blocked_before_exec_cancelled(site: LocalSite) -> None:
     script = site.work / "blocked.sh"
     with blocking_interpreter(site) as interpreter:
         script.write_text(f"#!{interpreter}\necho ran > ran\n")
@@ -389,7 +383,7 @@ async def test_what_blocks_before_exec_can_be_cancelled_and_never_runs(site: Loc
     assert not (site.work / "ran").exists()
 
 
-async def test_what_blocks_before_exec_times_out(site: LocalSite) -> None:
+async def test_blocked_before_exec_times_out(site: LocalSite) -> None:
     script = site.work / "blocked.sh"
     with blocking_interpreter(site) as interpreter:
         script.write_text(f"#!{interpreter}\necho ran > ran\n")
@@ -400,9 +394,7 @@ async def test_what_blocks_before_exec_times_out(site: LocalSite) -> None:
 
 
 @pytest.mark.parametrize("field", ["stdout_path", "stderr_path"])
-async def test_what_blocks_before_exec_a_fifo_for_output_is_refused(
-    site: LocalSite, field: str
-) -> None:
+async def test_output_fifo_without_reader(site: LocalSite, field: str) -> None:
     os.mkfifo(site.work / "pipe")
     job = await site.run("echo ran > ran\n", **{field: "pipe"})
     assert (job.failure_kind, job.exit_code) == (FailureKind.SCHEDULER_ERROR, 127)
@@ -410,7 +402,7 @@ async def test_what_blocks_before_exec_a_fifo_for_output_is_refused(
     assert not (site.work / "ran").exists()
 
 
-async def test_a_fifo_that_somebody_reads_takes_output(site: LocalSite) -> None:
+async def test_output_fifo_with_reader(site: LocalSite) -> None:
     os.mkfifo(site.work / "pipe")
     reader = os.open(site.work / "pipe", os.O_RDONLY | os.O_NONBLOCK)
     try:
@@ -422,7 +414,7 @@ async def test_a_fifo_that_somebody_reads_takes_output(site: LocalSite) -> None:
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "x\ny", "é" * 200, "--rm"])
-async def test_a_name_never_leads_out_of_the_directory(site: LocalSite, name: str) -> None:
+async def test_output_default_name_within_directory(site: LocalSite, name: str) -> None:
     job = await site.run("echo x\n", name=name)
     assert job.state is JobState.DONE, job.state_reason
     assert job.name == name
@@ -434,7 +426,7 @@ async def test_a_name_never_leads_out_of_the_directory(site: LocalSite, name: st
 # What is refused
 
 
-async def test_what_can_never_run_is_refused(site: LocalSite) -> None:
+async def test_submission_never_runnable(site: LocalSite) -> None:
     for field, fields in (
         ("reservedSlots", {"slots": 5}),
         ("workingDirectory", {"working_directory": "/no/such"}),
@@ -453,7 +445,7 @@ async def test_what_can_never_run_is_refused(site: LocalSite) -> None:
 # Queue
 
 
-async def test_jobs_never_hold_more_slots_than_there_are(site: LocalSite) -> None:
+async def test_slots_never_exceeded(site: LocalSite) -> None:
     script = site.script('echo "+$HPCQ_SLOTS" >> log; sleep 0.05; echo "-$HPCQ_SLOTS" >> log\n')
     ids = [await site.submit(script, slots=slots) for slots in (3, 1, 2, 4, 1, 2, 1, 3)]
     assert {(await site.ended(i)).state for i in ids} == {JobState.DONE}
@@ -463,7 +455,7 @@ async def test_jobs_never_hold_more_slots_than_there_are(site: LocalSite) -> Non
         assert 0 <= used <= 4
 
 
-async def test_start_of_a_waiting_job_is_estimated_from_time_limits(site: LocalSite) -> None:
+async def test_start_estimate_from_time_limits(site: LocalSite) -> None:
     blocker = await site.submit("sleep 60\n", slots=4, wall_time_limit_seconds=500)
     waits = await site.submit("true\n", slots=4)
     behind = await site.submit("true\n", slots=4)
@@ -485,7 +477,7 @@ async def test_start_of_a_waiting_job_is_estimated_from_time_limits(site: LocalS
     await site.backend.cancel(blocker)
 
 
-async def test_slots_lowered_between_starts_stop_nobody_behind_a_job_too_large(
+async def test_slots_lowered_job_too_large(
     site: LocalSite,
 ) -> None:
     blocker = await site.submit("while [ ! -e go ]; do sleep 0.02; done\n", slots=4)
@@ -511,7 +503,7 @@ async def test_slots_lowered_between_starts_stop_nobody_behind_a_job_too_large(
     assert (site.work / "order").read_text().split() == ["small", "later", "large"]
 
 
-async def test_a_held_job_starts_once_released(site: LocalSite) -> None:
+async def test_hold_at_submission_then_release(site: LocalSite) -> None:
     native_id = await site.submit("true\n", hold=True)
     assert (await site.seen(native_id)).state is JobState.QUEUED_HELD
     await site.run("true\n")
@@ -520,7 +512,7 @@ async def test_a_held_job_starts_once_released(site: LocalSite) -> None:
     assert (await site.ended(native_id)).state is JobState.DONE
 
 
-async def test_a_queued_job_can_be_held(site: LocalSite) -> None:
+async def test_hold_queued_job(site: LocalSite) -> None:
     first = await site.submit("sleep 600\n", slots=4)
     second = await site.submit("true\n")
     await site.backend.act(Action.HOLD, second)
@@ -533,7 +525,7 @@ async def test_a_queued_job_can_be_held(site: LocalSite) -> None:
             await site.backend.act(action, first)
 
 
-async def test_a_started_job_can_neither_be_held_nor_released(site: LocalSite) -> None:
+async def test_hold_or_release_started_job(site: LocalSite) -> None:
     native_id = await site.submit("sleep 600\n")
     for action in (Action.HOLD, Action.RELEASE):
         with pytest.raises(WrongState, match="does not wait in the queue"):
@@ -545,7 +537,7 @@ async def alter(site: LocalSite, native_id: NativeId, **values: object) -> None:
     await site.backend.alter(native_id, spec, frozenset(values))
 
 
-async def test_a_queued_job_runs_as_it_was_changed(site: LocalSite) -> None:
+async def test_change_queued_job(site: LocalSite) -> None:
     blocker = await site.submit("until [ -e go ]; do sleep 0.02; done\n", slots=4)
     script = site.script('echo "$JOB_NAME $1 $HPCQ_SLOTS" > told\nsleep 600\n', "b")
     job = await site.submit(
@@ -563,7 +555,7 @@ async def test_a_queued_job_runs_as_it_was_changed(site: LocalSite) -> None:
     assert (site.work / "told").read_text() == "new name x y 2\n"
 
 
-async def test_a_shorter_limit_lets_a_job_start_before_others(site: LocalSite) -> None:
+async def test_change_shorter_limit_starts_earlier(site: LocalSite) -> None:
     await site.submit("sleep 600\n", slots=3, wall_time_limit_seconds=600)
     await site.submit("sleep 600\n", slots=4)
     job = await site.submit("sleep 600\n", wall_time_limit_seconds=6000)
@@ -572,7 +564,7 @@ async def test_a_shorter_limit_lets_a_job_start_before_others(site: LocalSite) -
     await site.running(job)
 
 
-async def test_a_job_that_does_not_wait_is_not_changed(site: LocalSite) -> None:
+async def test_change_job_not_queued(site: LocalSite) -> None:
     done = await site.submit("true\n")
     await site.ended(done)
     running = await site.submit("sleep 600\n")
@@ -587,9 +579,7 @@ async def test_a_job_that_does_not_wait_is_not_changed(site: LocalSite) -> None:
     assert (await site.seen(held)).name == "job"
 
 
-async def test_a_full_disk_refuses_a_change_at_once(
-    site: LocalSite, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_change_disk_full(site: LocalSite, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> NoReturn:
         raise NothingWritten("The spool cannot be used: database or disk is full.")
 
@@ -601,7 +591,7 @@ async def test_a_full_disk_refuses_a_change_at_once(
     assert (await site.seen(job)).name == "job"
 
 
-async def test_a_queued_or_held_job_is_cancelled_at_once(site: LocalSite) -> None:
+async def test_cancel_queued_or_held_job(site: LocalSite) -> None:
     blocker = await site.submit("sleep 600\n", slots=4)
     for hold in (False, True):
         native_id = await site.submit("true\n", hold=hold)
@@ -613,7 +603,7 @@ async def test_a_queued_or_held_job_is_cancelled_at_once(site: LocalSite) -> Non
     assert (await site.seen(blocker)).state is JobState.RUNNING
 
 
-async def test_an_unknown_job_is_not_found(site: LocalSite) -> None:
+async def test_job_unknown(site: LocalSite) -> None:
     for unknown in ("99", "1_2", "007", "999999999999999999"):
         for action in (
             site.backend.cancel,
@@ -625,7 +615,7 @@ async def test_an_unknown_job_is_not_found(site: LocalSite) -> None:
     assert (await site.backend.history([NativeId("99"), NativeId("1_2")])).observations == []
 
 
-async def test_cancelling_ends_the_whole_tree(site: LocalSite) -> None:
+async def test_cancel_running_job_with_processes(site: LocalSite) -> None:
     """A child, a daemon in a session of its own, and one that ignores TERM."""
     daemon = (
         "import os, time\n"
@@ -650,7 +640,7 @@ async def test_cancelling_ends_the_whole_tree(site: LocalSite) -> None:
     assert not alive(*pids)
 
 
-async def test_a_job_cancelled_while_it_starts_is_cancelled(site: LocalSite) -> None:
+async def test_cancel_starting_job(site: LocalSite) -> None:
     script = site.script("sleep 600\n")
     for _ in range(20):
         native_id = await site.submit(script)
@@ -658,7 +648,7 @@ async def test_a_job_cancelled_while_it_starts_is_cancelled(site: LocalSite) -> 
         assert (await site.ended(native_id)).failure_kind is FailureKind.CANCELLED
 
 
-async def test_usage_is_told_while_a_job_runs_and_after(site: LocalSite) -> None:
+async def test_usage_during_and_after_job(site: LocalSite) -> None:
     began = time.monotonic()
     native_id = await site.submit("while :; do :; done\n")
     await site.running(native_id)
@@ -675,7 +665,7 @@ async def test_usage_is_told_while_a_job_runs_and_after(site: LocalSite) -> None
     assert final.memory_byte_seconds and final.max_memory_bytes and final.io_bytes
 
 
-async def test_usage_of_a_finished_job_memory_is_none_now(site: LocalSite) -> None:
+async def test_usage_memory_none_after_end(site: LocalSite) -> None:
     short, sampled = [(await site.run(body)).usage for body in ("true\n", "sleep 0.6\n")]
     for usage in (short, sampled):
         assert usage is not None
@@ -714,7 +704,7 @@ print(seen / os.sysconf("SC_CLK_TCK"), flush=True)
 """
 
 
-async def test_usage_io_wait_from_delay_accounting(site: LocalSite, delay_accounting: bool) -> None:
+async def test_usage_io_wait_with_delay_accounting(site: LocalSite, delay_accounting: bool) -> None:
     if not delay_accounting:
         pytest.skip("the kernel does not count it (kernel.task_delayacct), and may not be told to")
     program = site.work / "waits.py"
@@ -727,7 +717,7 @@ async def test_usage_io_wait_from_delay_accounting(site: LocalSite, delay_accoun
     assert (job.usage.io_wait_seconds or 0.0) >= float(said)
 
 
-async def test_usage_io_wait_unknown_without_delay_accounting(site: LocalSite) -> None:
+async def test_usage_io_wait_without_delay_accounting(site: LocalSite) -> None:
     if processes.counts_io_wait():
         pytest.skip("the kernel counts it")
     usage = (await site.run("sleep 0.3\n")).usage
@@ -735,14 +725,14 @@ async def test_usage_io_wait_unknown_without_delay_accounting(site: LocalSite) -
     assert usage.io_wait_seconds is None
 
 
-async def test_unchanged_jobs_are_the_same_objects(site: LocalSite) -> None:
+async def test_unchanged_jobs_same_objects(site: LocalSite) -> None:
     await site.submit("true\n", hold=True)
     assert (await site.backend.jobs()).observations[0] is (await site.backend.jobs()).observations[
         0
     ]
 
 
-async def test_a_key_is_taken_once(site: LocalSite) -> None:
+async def test_key_concurrent_submissions(site: LocalSite) -> None:
     key, spec = new_key(), site.spec("echo x >> ran\n")
     first, second = await asyncio.gather(
         submit_to(site.backend, spec, key), submit_to(site.backend, spec, key)
@@ -754,7 +744,7 @@ async def test_a_key_is_taken_once(site: LocalSite) -> None:
     assert await site.backend.find(new_key()) is None
 
 
-async def test_a_caller_that_goes_away_changes_nothing(site: LocalSite) -> None:
+async def test_submission_caller_cancelled(site: LocalSite) -> None:
     key = new_key()
     task = asyncio.create_task(submit_to(site.backend, site.spec("true\n", hold=True), key))
     while not site.backend._engine._tasks._running:  # noqa: ASYNC110 - to the very step
@@ -767,7 +757,7 @@ async def test_a_caller_that_goes_away_changes_nothing(site: LocalSite) -> None:
 # Restarts and crashes
 
 
-async def test_jobs_outlive_the_service(site: LocalSite) -> None:
+async def test_restart_jobs_go_on(site: LocalSite) -> None:
     running = await site.submit("echo > started; while [ ! -e go ]; do sleep 0.02; done; exit 7\n")
     ended = await site.submit(
         site.script("while [ ! -e quick ]; do sleep 0.02; done; exit 8\n", "b")
@@ -789,7 +779,7 @@ async def test_jobs_outlive_the_service(site: LocalSite) -> None:
     assert await site.submit(site.script("true\n", "c")) == str(int(held) + 1)
 
 
-async def test_a_running_job_can_be_cancelled_after_a_restart(site: LocalSite) -> None:
+async def test_restart_running_job_cancelled(site: LocalSite) -> None:
     native_id = await site.submit("sleep 600\n")
     await site.running(native_id)
     await site.restart()
@@ -797,7 +787,7 @@ async def test_a_running_job_can_be_cancelled_after_a_restart(site: LocalSite) -
     assert (await site.ended(native_id)).failure_kind is FailureKind.CANCELLED
 
 
-async def test_the_queue_keeps_its_order_over_a_restart(tmp_path: Path) -> None:
+async def test_restart_queue_order(tmp_path: Path) -> None:
     site = await LocalSite(tmp_path, slots=1).start()
     blocker = await site.submit(site.script("while [ ! -e go ]; do sleep 0.02; done\n", "b"))
     script = site.script("echo $HPCQ_JOB_ID >> order\n")
@@ -812,7 +802,7 @@ async def test_the_queue_keeps_its_order_over_a_restart(tmp_path: Path) -> None:
     await site.stop()
 
 
-async def test_a_restart_of_the_machine_fails_what_ran(site: LocalSite) -> None:
+async def test_machine_restart_running_jobs_failed(site: LocalSite) -> None:
     running = await site.submit("exec sleep 600\n")
     shepherd = shepherd_of(site, await site.running(running))
     queued = await site.submit(site.script("echo ran > out\n", "b"), hold=True)
@@ -827,7 +817,7 @@ async def test_a_restart_of_the_machine_fails_what_ran(site: LocalSite) -> None:
     assert (await site.ended(queued)).state is JobState.DONE
 
 
-async def test_a_job_whose_shepherd_is_killed_fails_and_leaves_nothing(site: LocalSite) -> None:
+async def test_shepherd_killed_job_failed(site: LocalSite) -> None:
     for restarts in (False, True):
         native_id = await site.submit(
             "setsid sleep 600 & echo $! > left; echo $$ > script; wait\n", name=str(restarts)
@@ -849,7 +839,7 @@ async def test_a_job_whose_shepherd_is_killed_fails_and_leaves_nothing(site: Loc
         (site.work / "script").unlink()
 
 
-async def test_a_shepherd_told_to_terminate_ends_its_job(site: LocalSite) -> None:
+async def test_shepherd_terminated_job_ended(site: LocalSite) -> None:
     native_id = await site.submit("echo $$ > script; sleep 600\n")
     shepherd = shepherd_of(site, await site.running(native_id))
     await site.file("script")
@@ -857,7 +847,7 @@ async def test_a_shepherd_told_to_terminate_ends_its_job(site: LocalSite) -> Non
     assert (await site.ended(native_id)).failure_kind is FailureKind.NODE_FAILURE
 
 
-async def test_a_killed_launcher_is_replaced(site: LocalSite) -> None:
+async def test_launcher_killed_replaced(site: LocalSite) -> None:
     running = await site.submit("while [ ! -e go ]; do sleep 0.02; done; exit 5\n")
     await site.running(running)
     launcher = site.backend._engine.runs._launcher
@@ -869,9 +859,7 @@ async def test_a_killed_launcher_is_replaced(site: LocalSite) -> None:
     assert (await site.ended(running)).exit_code == 5
 
 
-async def test_two_services_never_share_a_spool(
-    site: LocalSite, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_spool_two_services_refused(site: LocalSite, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hpcq.schedulers.local.spool_file._LOCK_PATIENCE_SECONDS", 0.05)
     native_id = await site.submit("true\n", hold=True)
     second = LocalSite(site.state.parent)
@@ -881,7 +869,7 @@ async def test_two_services_never_share_a_spool(
     assert (await site.seen(native_id)).state is JobState.QUEUED_HELD
 
 
-async def test_a_full_disk_delays_a_start(site: LocalSite, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_start_disk_full(site: LocalSite, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -906,7 +894,7 @@ def fill_spool(site: LocalSite) -> Callable[[], None]:
     return free
 
 
-async def test_a_full_disk_refuses_a_submission_at_once(site: LocalSite) -> None:
+async def test_submission_disk_full(site: LocalSite) -> None:
     free = fill_spool(site)
     spec = site.spec("true\n", args=("x" * 100_000,))
     key = new_key()
@@ -918,7 +906,7 @@ async def test_a_full_disk_refuses_a_submission_at_once(site: LocalSite) -> None
     assert (await site.ended(await submit_to(site.backend, spec, key))).state is JobState.DONE
 
 
-async def test_a_full_disk_refuses_to_cancel_a_queued_job_at_once(
+async def test_cancel_queued_job_disk_full(
     site: LocalSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> NoReturn:
@@ -937,7 +925,7 @@ async def test_a_full_disk_refuses_to_cancel_a_queued_job_at_once(
     assert (site.work / "ran").exists()
 
 
-async def test_a_job_is_followed_although_no_descriptor_was_free(
+async def test_job_followed_after_descriptor_shortage(
     site: LocalSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def exhausted(_: object) -> None:
@@ -949,7 +937,7 @@ async def test_a_job_is_followed_although_no_descriptor_was_free(
     assert (await site.run("exit 3\n")).exit_code == 3
 
 
-async def test_run_directories_are_removed(site: LocalSite) -> None:
+async def test_run_directories_removed(site: LocalSite) -> None:
     runs = site.state / "local" / "runs"
     scripts = site.state / "local" / "scripts"
     (runs / "99.1").mkdir()

@@ -78,9 +78,7 @@ def _wait_for_end(pids: tuple[int, ...]) -> None:
             )
 
 
-async def test_cpu_time_nobody_waited_for_is_counted(
-    site: LocalSite, used: CgroupTree | None
-) -> None:
+async def test_cpu_time_of_unreaped_children(site: LocalSite, used: CgroupTree | None) -> None:
     script = site.work / "nobody_waits.py"
     script.write_text(NOBODY_WAITS)
     job = await site.run(script)
@@ -91,9 +89,7 @@ async def test_cpu_time_nobody_waited_for_is_counted(
     assert job.usage.max_memory_bytes and job.usage.io_bytes
 
 
-async def test_a_job_is_in_a_group_of_its_own_that_goes_with_it(
-    site: LocalSite, used: CgroupTree | None
-) -> None:
+async def test_cgroup_per_job_removed_at_end(site: LocalSite, used: CgroupTree | None) -> None:
     native_id = await site.submit("echo $$ > pid; sleep 600\n")
     pid = int(await site.file("pid"))
     mine = group_of(pid)
@@ -107,9 +103,7 @@ async def test_a_job_is_in_a_group_of_its_own_that_goes_with_it(
     assert used is None or not (used.path / f"{native_id}.1").exists()
 
 
-async def test_cancelling_reaches_a_grandchild_in_a_session_of_its_own(
-    site: LocalSite, used: CgroupTree | None
-) -> None:
+async def test_cancel_grandchild_in_own_session(site: LocalSite, used: CgroupTree | None) -> None:
     native_id = await site.submit(
         "setsid sh -c 'trap \"\" TERM; setsid sleep 600 & echo $! > grandchild; wait' &\nwait\n"
     )
@@ -120,7 +114,7 @@ async def test_cancelling_reaches_a_grandchild_in_a_session_of_its_own(
     assert used is None or list(used.path.glob(f"{native_id}.*")) == []
 
 
-async def test_a_group_is_killed_at_once(used: CgroupTree | None) -> None:
+async def test_cgroup_kill(used: CgroupTree | None) -> None:
     leaf = None if used is None else JobCgroup.make(used.path / "999.1", None)
     if leaf is None or not (leaf.path / "cgroup.kill").exists():
         # Before Linux 5.14, or no groups: to ask for it is harmless, and signals do it.
@@ -135,9 +129,7 @@ async def test_a_group_is_killed_at_once(used: CgroupTree | None) -> None:
     assert not leaf.path.exists()
 
 
-async def test_jobs_go_on_in_their_groups_over_a_restart(
-    site: LocalSite, used: CgroupTree | None
-) -> None:
+async def test_restart_jobs_keep_cgroups(site: LocalSite, used: CgroupTree | None) -> None:
     native_id = await site.submit("echo $$ > pid; while [ ! -e go ]; do sleep 0.02; done; exit 7\n")
     pid = int(await site.file("pid"))
     before = group_of(pid)
@@ -150,7 +142,7 @@ async def test_jobs_go_on_in_their_groups_over_a_restart(
     assert job.usage is not None and job.usage.cpu_seconds
 
 
-async def test_what_a_killed_shepherd_leaves_is_found_by_its_group(
+async def test_shepherd_killed_leftovers_in_cgroup(
     site: LocalSite, used: CgroupTree | None
 ) -> None:
     """A process without the job's key, that was not there at any sample."""
@@ -172,7 +164,7 @@ async def test_what_a_killed_shepherd_leaves_is_found_by_its_group(
     assert used is None or not (used.path / f"{native_id}.1").exists()
 
 
-async def test_nothing_stays_when_no_job_runs(site: LocalSite, used: CgroupTree | None) -> None:
+async def test_cgroups_removed_without_jobs(site: LocalSite, used: CgroupTree | None) -> None:
     if used is not None:
         (used.path / "999.1").mkdir()
     await site.restart()
@@ -183,7 +175,7 @@ async def test_nothing_stays_when_no_job_runs(site: LocalSite, used: CgroupTree 
     await site.start()
 
 
-async def test_controllers_are_switched_off_when_the_service_ends(tmp_path: Path) -> None:
+async def test_controllers_disabled_at_service_end(tmp_path: Path) -> None:
     """Whatever ends the service, the launcher sees the end of its channel."""
     base = tmp_path / "top" / "hpcq-1"
     base.mkdir(parents=True)
@@ -207,9 +199,7 @@ def without_groups(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[
     yield
 
 
-async def test_without_groups_the_process_tree_is_used_and_that_is_said_once(
-    tmp_path: Path, without_groups: None
-) -> None:
+async def test_cgroups_missing_process_tree_fallback(tmp_path: Path, without_groups: None) -> None:
     with capture_logs() as logs:
         site = await LocalSite(tmp_path).start()
         script = site.work / "nobody_waits.py"

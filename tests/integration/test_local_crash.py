@@ -38,9 +38,7 @@ def _assert_true_endings(jobs: Jobs, ids: list[str]) -> None:
         assert job["startTime"] <= job["endTime"]
 
 
-def test_jobs_that_end_while_the_service_is_dead_are_reported_truly(
-    start_service: Callable[..., Service], study: Study
-) -> None:
+def test_crash_jobs_ended_meanwhile(start_service: Callable[..., Service], study: Study) -> None:
     service = start_service(INTERNAL_SCHEDULER_MAX_SLOTS="10")
     ids = _submit_ten(Jobs(service), study)
     service.kill9()
@@ -52,9 +50,7 @@ def test_jobs_that_end_while_the_service_is_dead_are_reported_truly(
     assert set(ids) <= listed.keys()
 
 
-def test_jobs_that_outlive_the_dead_service_are_followed_again(
-    start_service: Callable[..., Service], study: Study
-) -> None:
+def test_crash_jobs_still_running(start_service: Callable[..., Service], study: Study) -> None:
     service = start_service(INTERNAL_SCHEDULER_MAX_SLOTS="10")
     ids = _submit_ten(Jobs(service), study)
     service.kill9()
@@ -66,9 +62,7 @@ def test_jobs_that_outlive_the_dead_service_are_followed_again(
     _assert_true_endings(jobs, ids)
 
 
-def test_a_job_of_the_dead_service_can_be_cancelled(
-    start_service: Callable[..., Service], study: Study
-) -> None:
+def test_crash_then_cancel_job(start_service: Callable[..., Service], study: Study) -> None:
     service = start_service(INTERNAL_SCHEDULER_MAX_SLOTS="10")
     ids = _submit_ten(Jobs(service), study)
     service.kill9()
@@ -81,9 +75,7 @@ def test_a_job_of_the_dead_service_can_be_cancelled(
     assert list(study.directory.glob("finished-*")) == []
 
 
-def test_a_signal_that_the_dead_service_took_arrives_once(
-    start_service: Callable[..., Service], study: Study
-) -> None:
+def test_crash_after_signal_taken(start_service: Callable[..., Service], study: Study) -> None:
     service = start_service()
     jobs = Jobs(service)
     script = study.script(
@@ -102,9 +94,7 @@ def test_a_signal_that_the_dead_service_took_arrives_once(
     assert (study.directory / "got").read_text() == "got\n"
 
 
-def test_a_job_that_the_dead_service_suspended_stays_so_and_can_be_resumed(
-    start_service: Callable[..., Service], study: Study
-) -> None:
+def test_crash_suspended_job_resumed(start_service: Callable[..., Service], study: Study) -> None:
     service = start_service()
     jobs = Jobs(service)
     script = study.script(": > ready\nuntil [ -e go ]; do sleep 0.1; done\n")
@@ -122,7 +112,7 @@ def test_a_job_that_the_dead_service_suspended_stays_so_and_can_be_resumed(
     assert jobs.ended(job_id)["state"] == "DONE"
 
 
-def test_a_job_that_the_dead_service_was_to_requeue_runs_once_more(
+def test_crash_during_requeue_runs_once(
     start_service: Callable[..., Service], study: Study
 ) -> None:
     service = start_service(CANCEL_GRACE_SECONDS="1")
@@ -142,9 +132,7 @@ def test_a_job_that_the_dead_service_was_to_requeue_runs_once_more(
     assert (study.directory / "runs").read_text() == "run\nrun\n"
 
 
-def test_queued_jobs_survive_and_run_in_their_order(
-    start_service: Callable[..., Service], study: Study
-) -> None:
+def test_crash_queued_jobs_order(start_service: Callable[..., Service], study: Study) -> None:
     service = start_service(INTERNAL_SCHEDULER_MAX_SLOTS="1")
     jobs = Jobs(service)
     script = study.script('echo "$1" >> order\nwhile [ ! -e go ]; do sleep 0.05; done\n')
@@ -160,7 +148,7 @@ def test_queued_jobs_survive_and_run_in_their_order(
     assert jobs.read(held)["state"] == "QUEUED_HELD"
 
 
-def test_ids_never_repeat_and_finished_jobs_stay_readable(
+def test_crash_ids_unique_finished_jobs_kept(
     start_service: Callable[..., Service], study: Study
 ) -> None:
     service = start_service()
@@ -179,7 +167,7 @@ def test_ids_never_repeat_and_finished_jobs_stay_readable(
     assert seen.keys() <= jobs.listed().keys()
 
 
-def test_a_stop_leaves_jobs_alone(start_service: Callable[..., Service], study: Study) -> None:
+def test_service_stop_jobs_go_on(start_service: Callable[..., Service], study: Study) -> None:
     service = start_service(INTERNAL_SCHEDULER_MAX_SLOTS="10")
     ids = _submit_ten(Jobs(service), study)
     service.stop()
@@ -189,7 +177,7 @@ def test_a_stop_leaves_jobs_alone(start_service: Callable[..., Service], study: 
     _assert_true_endings(Jobs(service), ids)
 
 
-def test_dependencies_survive_and_are_decided_by_what_happened_meanwhile(
+def test_crash_dependencies_decided_afterwards(
     start_service: Callable[..., Service], study: Study
 ) -> None:
     service = start_service()
@@ -218,9 +206,7 @@ def test_dependencies_survive_and_are_decided_by_what_happened_meanwhile(
     assert sorted((study.directory / "ran").read_text().split()) == ["any", "failure"]
 
 
-def test_an_array_goes_on_with_each_of_its_tasks_once(
-    start_service: Callable[..., Service], study: Study
-) -> None:
+def test_crash_array_each_task_once(start_service: Callable[..., Service], study: Study) -> None:
     service = start_service()
     jobs = Jobs(service)
     script = study.script(
@@ -268,7 +254,7 @@ Spool.add = dying
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_an_array_killed_at_the_spool_is_carried_out_once(
+def test_crash_array_at_spool(
     start_service: Callable[..., Service], study: Study, tmp_path: Path, when: str
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(DIES_AT_THE_SPOOL)
@@ -291,7 +277,7 @@ def test_an_array_killed_at_the_spool_is_carried_out_once(
     ]
 
 
-def test_a_submission_killed_between_intent_and_spool_is_carried_out_at_once(
+def test_crash_submission_between_intent_and_spool(
     start_service: Callable[..., Service], study: Study, tmp_path: Path
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(DIES_AT_THE_SPOOL)

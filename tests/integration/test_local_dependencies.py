@@ -53,7 +53,7 @@ async def assert_in_vain(site: LocalSite, native_id: NativeId) -> None:
     assert job.start_time is None
 
 
-async def test_job_with_a_dependency_starts_after_its_release(site: LocalSite) -> None:
+async def test_dependency_held_job_released_after_met(site: LocalSite) -> None:
     first = await site.submit(UNTIL_GO)
     second = await after(site, first, hold=True)
     (site.work / "go").touch()
@@ -64,7 +64,7 @@ async def test_job_with_a_dependency_starts_after_its_release(site: LocalSite) -
     assert (await site.ended(second)).state is JobState.DONE
 
 
-async def test_released_job_still_waits_for_its_dependency(site: LocalSite) -> None:
+async def test_dependency_held_job_released_before_met(site: LocalSite) -> None:
     first = await site.submit(UNTIL_GO)
     second = await after(site, first, hold=True)
     await site.backend.act(Action.RELEASE, second)
@@ -81,7 +81,7 @@ async def test_released_job_still_waits_for_its_dependency(site: LocalSite) -> N
     assert (await site.ended(second)).state is JobState.DONE
 
 
-async def test_requeue_of_a_job_is_no_end_for_those_behind_it(site: LocalSite) -> None:
+async def test_dependency_on_requeued_job(site: LocalSite) -> None:
     first = await site.submit(
         'echo "run" >> ran; echo > ready; [ $(wc -l < ran) = 2 ] || exec sleep 600\n'
     )
@@ -94,7 +94,7 @@ async def test_requeue_of_a_job_is_no_end_for_those_behind_it(site: LocalSite) -
     assert ran(site) == ["run", "run", success]
 
 
-async def test_cancel_of_a_waiting_job_ends_those_behind_it(site: LocalSite) -> None:
+async def test_dependency_on_cancelled_waiting_job(site: LocalSite) -> None:
     first = await site.submit(UNTIL_GO)
     second = await after(site, first)
     third = await after(site, second)
@@ -109,7 +109,7 @@ async def test_cancel_of_a_waiting_job_ends_those_behind_it(site: LocalSite) -> 
     assert ran(site) == [anyway]
 
 
-async def test_long_chain_ends_with_its_first_job(site: LocalSite) -> None:
+async def test_dependency_long_chain(site: LocalSite) -> None:
     first = last = await site.submit(UNTIL_GO)
     script = site.script(": > ran\n", "second.sh")
     for _ in range(1000):
@@ -120,14 +120,14 @@ async def test_long_chain_ends_with_its_first_job(site: LocalSite) -> None:
     assert ran(site) == []
 
 
-async def test_job_for_the_start_of_one_that_runs_waits_for_nothing(site: LocalSite) -> None:
+async def test_dependency_start_of_running_job(site: LocalSite) -> None:
     first = await site.submit(UNTIL_GO)
     await site.running(first)
     assert (await site.ended(await after(site, first, STARTED))).state is JobState.DONE
     (site.work / "go").touch()
 
 
-async def test_job_for_the_start_of_a_held_one_waits(site: LocalSite) -> None:
+async def test_dependency_start_of_held_job(site: LocalSite) -> None:
     first = await site.submit("true\n", hold=True)
     second = await after(site, first, STARTED)
     assert (await site.seen(second)).native_state == "waiting"
@@ -135,7 +135,7 @@ async def test_job_for_the_start_of_a_held_one_waits(site: LocalSite) -> None:
     assert (await site.ended(second)).state is JobState.DONE
 
 
-async def test_dependency_on_a_job_that_is_over_is_decided_at_once(site: LocalSite) -> None:
+async def test_dependency_on_ended_job(site: LocalSite) -> None:
     first = (await site.run("exit 3\n")).native_id
     for condition in (FAILURE, ANY, STARTED):
         assert (await site.ended(await after(site, first, condition))).state is JobState.DONE
@@ -146,7 +146,7 @@ async def test_dependency_on_a_job_that_is_over_is_decided_at_once(site: LocalSi
         await after(site, NativeId("99"), ANY)
 
 
-async def test_waiting_job_keeps_its_place(tmp_path: Path) -> None:
+async def test_dependency_queue_position_kept(tmp_path: Path) -> None:
     site = await LocalSite(tmp_path, slots=1).start()
     first = await site.submit(UNTIL_GO)
     second = await after(site, first)
@@ -157,7 +157,7 @@ async def test_waiting_job_keeps_its_place(tmp_path: Path) -> None:
     assert ran(site) == [second, third]
 
 
-async def test_waiting_job_holds_up_nobody(tmp_path: Path) -> None:
+async def test_dependency_waiting_job_blocks_no_other(tmp_path: Path) -> None:
     site = await LocalSite(tmp_path, slots=1).start()
     first = await site.submit("true\n", hold=True)
     second = await after(site, first)
@@ -168,7 +168,7 @@ async def test_waiting_job_holds_up_nobody(tmp_path: Path) -> None:
     assert ran(site) == [third.native_id, second]
 
 
-async def test_dependencies_outlive_a_restart(site: LocalSite) -> None:
+async def test_dependency_over_restart(site: LocalSite) -> None:
     first = await site.submit(UNTIL_GO + "exit 3\n")
     await site.running(first)
     good = await after(site, first, FAILURE)
@@ -187,7 +187,7 @@ async def test_dependencies_outlive_a_restart(site: LocalSite) -> None:
     assert (await site.ended(held)).state is JobState.DONE
 
 
-async def test_jobs_whose_dependency_ends_without_a_service(site: LocalSite) -> None:
+async def test_dependency_ended_while_service_stopped(site: LocalSite) -> None:
     first = await site.submit(UNTIL_GO + "exit 3\n")
     await site.running(first)
     good, vain = await after(site, first, FAILURE), await after(site, first)
@@ -201,7 +201,7 @@ async def test_jobs_whose_dependency_ends_without_a_service(site: LocalSite) -> 
     assert ran(site) == [good]
 
 
-async def test_dependency_that_the_spool_has_forgotten_was_met(site: LocalSite) -> None:
+async def test_dependency_forgotten_by_spool(site: LocalSite) -> None:
     over = await site.run("true\n")
     first = await site.submit(UNTIL_GO)
     second = await site.submit("true\n", depends_on=(on(over.native_id), on(first)))
@@ -212,7 +212,7 @@ async def test_dependency_that_the_spool_has_forgotten_was_met(site: LocalSite) 
     assert (await site.ended(second)).state is JobState.DONE
 
 
-async def test_job_in_vain_ends_although_the_disk_was_full(
+async def test_dependency_impossible_disk_full(
     site: LocalSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job_control, "_PAUSE_SECONDS", 0.01)
@@ -233,7 +233,7 @@ async def test_job_in_vain_ends_although_the_disk_was_full(
     assert failures == 3
 
 
-async def test_job_whose_dependency_failed_since_keeps_its_key(site: LocalSite) -> None:
+async def test_dependency_failed_later_same_key(site: LocalSite) -> None:
     first = await site.submit(UNTIL_GO + "exit 3\n")
     spec, key = site.spec("true\n", depends_on=(on(first),)), new_key()
     second = await submit_to(site.backend, spec, key)

@@ -12,7 +12,7 @@ from hpcq.schedulers.testing.service import Service
 pytestmark = pytest.mark.postgres
 
 
-def test_two_services_on_one_database_leave_each_others_jobs_alone(
+def test_database_shared_by_two_services(
     start_service: Callable[..., Service], study: Study, tmp_path: Path
 ) -> None:
     with DATABASES["POSTGRESQL"].fresh(tmp_path) as database:

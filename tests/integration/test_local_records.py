@@ -9,9 +9,7 @@ from hpcq.schedulers.testing.waiting import until
 SECRET = "the-password-of-a-study"  # noqa: S105 - of nothing
 
 
-def test_records_kept_days_reaches_the_spool(
-    start_service: Callable[..., Service], study: Study
-) -> None:
+def test_records_kept_days_for_spool(start_service: Callable[..., Service], study: Study) -> None:
     service = start_service()
     jobs = Jobs(service)
     script = study.script('echo "$1" > "$1"\n')

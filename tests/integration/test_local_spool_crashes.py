@@ -46,7 +46,7 @@ def start_service(
     )
 
 
-async def test_ten_running_jobs_keep_their_exit_status(tmp_path: Path) -> None:
+async def test_crash_ten_running_jobs_exit_status(tmp_path: Path) -> None:
     site = LocalSite(tmp_path, slots=10)
     site.script(
         "echo $HPCQ_JOB_ID >> started\nwhile [ ! -e go$HPCQ_JOB_ID ]; do sleep 0.02; done\n"
@@ -68,9 +68,7 @@ async def test_ten_running_jobs_keep_their_exit_status(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("step", USUAL)
-async def test_a_crash_at_any_step_leaves_a_legal_spool(
-    tmp_path: Path, when: str, step: str
-) -> None:
+async def test_crash_each_step_spool_legal(tmp_path: Path, when: str, step: str) -> None:
     """Each job that was taken runs once; one in doubt runs once or never."""
     site = LocalSite(tmp_path, slots=2)
     site.script(RECORD)
@@ -83,9 +81,7 @@ async def test_a_crash_at_any_step_leaves_a_legal_spool(
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("step", USUAL)
-async def test_a_crash_at_any_step_leaves_an_array_whole(
-    tmp_path: Path, when: str, step: str
-) -> None:
+async def test_crash_each_step_array(tmp_path: Path, when: str, step: str) -> None:
     """Each task of an array that was taken runs once; of one that was not, none runs."""
     site = LocalSite(tmp_path, slots=2)
     site.script("echo $HPCQ_ARRAY_TASK_ID >> ran\nexit $HPCQ_ARRAY_TASK_ID\n")
@@ -110,7 +106,7 @@ async def test_a_crash_at_any_step_leaves_an_array_whole(
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can run jobs as other accounts")
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("step", USUAL)
-async def test_a_crash_at_any_step_leaves_nothing_of_a_job_of_another_account(
+async def test_crash_each_step_account_job(
     homes: Path, people: list[Account], monkeypatch: pytest.MonkeyPatch, when: str, step: str
 ) -> None:
     directory = make_folder("crash-", homes)
@@ -143,9 +139,7 @@ async def test_a_crash_at_any_step_leaves_nothing_of_a_job_of_another_account(
         ("finish", 1),
     ],
 )
-async def test_a_crash_at_any_step_of_a_requeue_leaves_one_further_run(
-    tmp_path: Path, when: str, step: str, call: int
-) -> None:
+async def test_crash_each_step_requeue(tmp_path: Path, when: str, step: str, call: int) -> None:
     site = LocalSite(tmp_path)
     site.script("echo run >> runs\necho > ready\n[ $(wc -l < runs) = 2 ] || exec sleep 600\n")
     with start_service(

@@ -84,9 +84,7 @@ async def end_both(site: LocalSite, victim: NativeId, vandal: NativeId) -> Obser
 
 @pytest.mark.parametrize("restarts", [False, True], ids=["running", "restarted"])
 @pytest.mark.parametrize("act", VANDALISM)
-async def test_run_directory_damaged_by_its_job_hides_no_end(
-    site: LocalSite, act: str, restarts: bool
-) -> None:
+async def test_run_directory_damaged_by_job(site: LocalSite, act: str, restarts: bool) -> None:
     victim = await submit(site, "victim", "true", 5)
     await site.file("done-victim")
     vandal = await submit(site, "vandal", VANDALISM[act], 7)
@@ -101,9 +99,7 @@ async def test_run_directory_damaged_by_its_job_hides_no_end(
 
 
 @pytest.mark.parametrize("act", VANDALISM)
-async def test_run_directory_damaged_and_ended_while_the_service_is_away(
-    site: LocalSite, act: str
-) -> None:
+async def test_run_directory_damaged_service_stopped(site: LocalSite, act: str) -> None:
     victim = await submit(site, "victim", "true", 5)
     vandal = await submit(site, "vandal", VANDALISM[act], 7)
     await site.file("done-victim")
@@ -126,7 +122,7 @@ async def test_run_directory_damaged_and_ended_while_the_service_is_away(
     assert (await site.run(site.script("exit 6\n", "next"))).exit_code == 6
 
 
-async def test_run_directory_forged_names_no_process_of_another_job(site: LocalSite) -> None:
+async def test_run_directory_forged_processes(site: LocalSite) -> None:
     victim = await submit(site, "victim", "true", 5)
     await site.file("done-victim")
     shepherd = site.shepherd(victim)
@@ -153,7 +149,7 @@ async def test_run_directory_forged_names_no_process_of_another_job(site: LocalS
     await end_both(site, victim, vandal)
 
 
-async def test_tmpdir_that_is_a_link_leads_nowhere(site: LocalSite) -> None:
+async def test_tmpdir_symlink(site: LocalSite) -> None:
     place = site.work / "place"
     (place / "below").mkdir(parents=True)
     place.chmod(0o750)
@@ -163,19 +159,19 @@ async def test_tmpdir_that_is_a_link_leads_nowhere(site: LocalSite) -> None:
     assert (place / "below").is_dir()
 
 
-async def test_script_folder_tells_nothing_of_the_run(site: LocalSite) -> None:
+async def test_script_folder_contents(site: LocalSite) -> None:
     await site.run('ls -a "$(dirname "$0")" > listed; echo "$0" > named; env > env\n')
     assert (site.work / "listed").read_text().split() == [".", "..", "script"]
     assert "/runs/" not in (site.work / "named").read_text() + (site.work / "env").read_text()
 
 
-async def test_signals_to_a_shepherd_change_nothing(site: LocalSite) -> None:
+async def test_shepherd_signalled_by_job(site: LocalSite) -> None:
     script = "for n in HUP INT QUIT USR1 ALRM PIPE CHLD TSTP TTIN CONT; do kill -$n $PPID; done\n"
     job = await site.run(script + "exit 3\n")
     assert job.exit_code == 3
 
 
-async def test_shepherd_killed_by_its_job_never_runs_it_again(site: LocalSite) -> None:
+async def test_shepherd_killed_by_job(site: LocalSite) -> None:
     native_id = await submit(site, "vandal", "rm -rf $RUN; kill -9 $PPID", 7)
     await site.file("ledger")
     await site.restart()
@@ -195,7 +191,7 @@ def forget_start(site: LocalSite) -> str:
 
 
 @pytest.mark.parametrize("is_marked", [True, False])
-async def test_job_started_by_an_earlier_version(site: LocalSite, is_marked: bool) -> None:
+async def test_job_of_earlier_version(site: LocalSite, is_marked: bool) -> None:
     native_id = await submit(site, "vandal", "true", 7)
     await site.file("done-vandal")
     await site.stop()
@@ -214,14 +210,14 @@ async def test_job_started_by_an_earlier_version(site: LocalSite, is_marked: boo
     assert (site.work / "ledger").read_text() == "vandal\n"
 
 
-async def test_stopped_shepherd_goes_on(site: LocalSite, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_shepherd_stopped_goes_on(site: LocalSite, monkeypatch: pytest.MonkeyPatch) -> None:
     look_often(monkeypatch)
     await site.restart()
     job = await site.run("kill -STOP $PPID\nexit 3\n")
     assert job.exit_code == 3
 
 
-async def test_shepherd_stopped_again_and_again_ends_the_job(
+async def test_shepherd_stopped_repeatedly(
     site: LocalSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     look_often(monkeypatch)
@@ -230,27 +226,27 @@ async def test_shepherd_stopped_again_and_again_ends_the_job(
     assert job.failure_kind is FailureKind.SCHEDULER_ERROR
 
 
-async def test_stopped_shepherd_can_be_cancelled(site: LocalSite) -> None:
+async def test_shepherd_stopped_job_cancelled(site: LocalSite) -> None:
     native_id = await site.submit("echo > there; kill -STOP $PPID; sleep 600\n")
     await site.file("there")
     await site.backend.cancel(native_id)
     assert (await site.ended(native_id)).failure_kind is FailureKind.CANCELLED
 
 
-async def test_stopped_launcher_goes_on(site: LocalSite, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_launcher_stopped_goes_on(site: LocalSite, monkeypatch: pytest.MonkeyPatch) -> None:
     look_often(monkeypatch)
     await site.restart()
     os.kill(launcher_of(site), signal.SIGSTOP)
     assert (await site.run("exit 3\n")).exit_code == 3
 
 
-async def test_stopped_launcher_keeps_no_service_from_ending_or_starting(site: LocalSite) -> None:
+async def test_launcher_stopped_service_stop_and_start(site: LocalSite) -> None:
     os.kill(launcher_of(site), signal.SIGSTOP)
     await site.restart()
     assert (await site.run("exit 3\n")).exit_code == 3
 
 
-async def test_stopped_launcher_of_a_dead_service_gives_the_lock_back(tmp_path: Path) -> None:
+async def test_launcher_stopped_service_dead(tmp_path: Path) -> None:
     driver = [sys.executable, "-m", "tests.integration.local_driver", str(tmp_path), "1", "1"]
     site = LocalSite(tmp_path, slots=1)
     site.script("kill -STOP $(ps -o ppid= -p $PPID)\necho > stopped\n")
@@ -264,7 +260,7 @@ async def test_stopped_launcher_of_a_dead_service_gives_the_lock_back(tmp_path: 
     await site.stop()
 
 
-async def test_spool_removed_while_it_runs_takes_no_more_jobs(
+async def test_spool_removed_while_running(
     site: LocalSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     look_often(monkeypatch)
@@ -289,9 +285,7 @@ async def test_spool_removed_while_it_runs_takes_no_more_jobs(
     await eventually(is_back)
 
 
-async def test_thread_limit_reached_keeps_a_job_in_the_queue(
-    site: LocalSite, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_thread_limit_reached(site: LocalSite, monkeypatch: pytest.MonkeyPatch) -> None:
     def exhausted(*_: object) -> NoReturn:
         raise RuntimeError("can't start new thread")
 
@@ -313,9 +307,7 @@ async def test_thread_limit_reached_keeps_a_job_in_the_queue(
         ("{spool}", "belongs to the service"),
     ],
 )
-async def test_output_that_is_no_file_of_the_job_is_refused(
-    site: LocalSite, path: str, why: str
-) -> None:
+async def test_output_not_a_job_file(site: LocalSite, path: str, why: str) -> None:
     spool = site.state / "local" / "spool.db"
     job = await site.run("true\n", stdout_path=path.format(report=REPORT_DESCRIPTOR, spool=spool))
     assert (job.failure_kind, job.exit_code) == (FailureKind.SCHEDULER_ERROR, 127)
@@ -324,7 +316,7 @@ async def test_output_that_is_no_file_of_the_job_is_refused(
     assert (await site.run("exit 3\n")).exit_code == 3
 
 
-async def test_output_to_any_descriptor_hides_no_end(site: LocalSite) -> None:
+async def test_output_to_any_descriptor(site: LocalSite) -> None:
     ids = [await site.submit("exit 3\n", stdout_path=f"/proc/self/fd/{n}") for n in range(12)]
     for native_id in ids:
         assert (await site.ended(native_id)).exit_code in (3, 127)

@@ -27,7 +27,7 @@ def settings(server: MailServer) -> dict[str, str]:
 @pytest.mark.parametrize(
     "backend", [pytest.param(one, marks=one.marks, id=name) for name, one in BACKENDS.items()]
 )
-def test_mails_on_every_scheduler(tmp_path: Path, backend: Backend) -> None:
+def test_mails_each_scheduler(tmp_path: Path, backend: Backend) -> None:
     study = Study(tmp_path / "study")
     asked = {"mailTo": ADDRESS, "mailOn": ["begin", "end", "fail"], "name": "estudo é"}
     body = study.job(study.script("exit 3\n"), **asked)
@@ -56,7 +56,7 @@ def test_mails_on_every_scheduler(tmp_path: Path, backend: Backend) -> None:
     "backend",
     [pytest.param(one, marks=one.marks, id=name) for name, one in BACKENDS.items() if one.arrays],
 )
-def test_array_makes_mails_as_a_whole(tmp_path: Path, backend: Backend) -> None:
+def test_mails_array_as_whole(tmp_path: Path, backend: Backend) -> None:
     study = Study(tmp_path / "study")
     script = study.script('[ "$HPCQ_ARRAY_TASK_ID" != 2 ]\n')
     asked = {"mailTo": ADDRESS, "name": "array", "array": {"first": 1, "last": 3}}
@@ -78,7 +78,7 @@ def test_array_makes_mails_as_a_whole(tmp_path: Path, backend: Backend) -> None:
     assert len(server.mails) == len(expected)
 
 
-def test_mails_when_the_service_is_killed(tmp_path: Path) -> None:
+def test_mails_service_killed(tmp_path: Path) -> None:
     study = Study(tmp_path / "study")
     body = study.job(study.script("exit 0\n"), mailTo=ADDRESS)
     count = itertools.count()

@@ -97,7 +97,7 @@ def listed(service: Service, query: str = "") -> list[tuple[str, str, str, bool]
     return [tuple(program[field] for field in fields) for program in answer.json()]
 
 
-def test_modules_are_listed_with_their_versions_and_defaults(
+def test_modules_versions_and_defaults(
     service: Service, command: dict[str, str], first: Path, second: Path
 ) -> None:
     of_lua = [("MOD7", "tool", "1.0", True), ("MOD8", "tool", "2.0", False)]
@@ -128,7 +128,7 @@ def test_modules_are_listed_with_their_versions_and_defaults(
     assert listed(service, "?version=") == listed(service)
 
 
-def test_the_job_of_a_module_runs_with_it_loaded(service: Service, tmp_path: Path) -> None:
+def test_module_loaded_in_job(service: Service, tmp_path: Path) -> None:
     jobs = Jobs(service)
     told = {
         "gromacs/2023.1 1": {"program": "gromacs"},

@@ -120,7 +120,7 @@ def refused(answer: httpx.Response, problem: str = "login") -> bool:
     return bool(answer.headers["location"] == f"/#/jobs?problem={problem}")
 
 
-def test_login_of_a_browser(service: Service) -> None:
+def test_login_in_browser(service: Service) -> None:
     browser = Browser(service)
     nobody = browser.session()
     assert (nobody["user"], nobody["logins"]) == (
@@ -147,7 +147,7 @@ def test_login_of_a_browser(service: Service) -> None:
     assert asked["state"] not in log
 
 
-def test_session_outlives_the_service(service: Service) -> None:
+def test_session_over_service_restart(service: Service) -> None:
     browser = Browser(service)
     assert browser.finish(browser.pass_provider(browser.begin())).status_code == 303
     service.restart()
@@ -156,14 +156,14 @@ def test_session_outlives_the_service(service: Service) -> None:
     assert browser.session()["user"] == "ana"
 
 
-def test_login_of_somebody_without_a_role(service: Service) -> None:
+def test_login_user_without_role(service: Service) -> None:
     browser = Browser(service, "eva")
     assert refused(browser.finish(browser.pass_provider(browser.begin())))
     assert browser.session()["user"] is None
     assert service.wait_until_logged("OIDC_ROLES")
 
 
-def test_login_with_another_state(service: Service) -> None:
+def test_login_other_state(service: Service) -> None:
     browser, other = Browser(service), Browser(service)
     back = browser.pass_provider(browser.begin())
     assert refused(browser.finish(re.sub("state=[^&]*", "state=other", back)))
@@ -173,14 +173,14 @@ def test_login_with_another_state(service: Service) -> None:
     assert refused(Browser(service).finish(back))
 
 
-def test_login_with_another_issuer(service: Service) -> None:
+def test_login_other_issuer(service: Service) -> None:
     browser = Browser(service)
     back = browser.pass_provider(browser.begin())
     back = f"{re.sub('&iss=[^&]*', '', back)}&iss=https://elsewhere.example"
     assert refused(browser.finish(back))
 
 
-def test_login_with_a_code_that_was_used(service: Service) -> None:
+def test_login_code_used_before(service: Service) -> None:
     browser = Browser(service)
     back = browser.pass_provider(browser.begin())
     secret = {cookie.name: cookie.value or "" for cookie in browser.client.cookies.jar}
@@ -192,21 +192,21 @@ def test_login_with_a_code_that_was_used(service: Service) -> None:
     assert refused(httpx.get(guessed, cookies=secret, headers={"Accept": "text/html"}))
 
 
-def test_login_with_another_nonce(service: Service) -> None:
+def test_login_other_nonce(service: Service) -> None:
     browser = Browser(service)
     url = re.sub("nonce=[^&]*", "nonce=other", browser.begin())
     assert refused(browser.finish(browser.pass_provider(url)))
     assert service.wait_until_logged("nonce")
 
 
-def test_login_with_another_code_verifier(service: Service) -> None:
+def test_login_other_code_verifier(service: Service) -> None:
     browser = Browser(service)
     other = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
     url = re.sub("code_challenge=[^&]*", f"code_challenge={other}", browser.begin())
     assert refused(browser.finish(browser.pass_provider(url)))
 
 
-def test_login_that_took_too_long(service: Service) -> None:
+def test_login_too_late(service: Service) -> None:
     browser = Browser(service)
     back = browser.pass_provider(browser.begin())
     [(name, value)] = [
@@ -220,7 +220,7 @@ def test_login_that_took_too_long(service: Service) -> None:
     assert "10 minutes" in answer.json()["detail"]
 
 
-def test_login_that_the_provider_refuses(service: Service) -> None:
+def test_login_refused_by_provider(service: Service) -> None:
     browser = Browser(service)
     state = parse_qs(urlsplit(browser.begin()).query)["state"][0]
     answer = browser.get(
@@ -230,7 +230,7 @@ def test_login_that_the_provider_refuses(service: Service) -> None:
     assert service.wait_until_logged("did not log you in: No")
 
 
-def test_login_while_the_provider_is_away(issuer: str, service: Service) -> None:
+def test_login_provider_down(issuer: str, service: Service) -> None:
     browser = Browser(service)
     back = browser.pass_provider(browser.begin())
     call("oidc", "stop")
@@ -246,7 +246,7 @@ def test_login_while_the_provider_is_away(issuer: str, service: Service) -> None
 
 
 @pytest.mark.parametrize("view", ["https://evil.example", "//evil.example", "jobs?x", "%0d%0aX:1"])
-def test_login_leads_nowhere_but_to_the_page(service: Service, view: str) -> None:
+def test_login_redirect_to_page_only(service: Service, view: str) -> None:
     answer = httpx.get(f"{service.url}/session/login", params={"view": view})
     if answer.status_code == 303:
         browser = Browser(service)

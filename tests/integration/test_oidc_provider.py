@@ -78,7 +78,7 @@ def coded(content: Any) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def test_users_of_a_provider(issuer: str, service: Service, tmp_path: Path) -> None:
+def test_provider_users(issuer: str, service: Service, tmp_path: Path) -> None:
     study = Study(tmp_path / "study")
     job = study.job(study.script(""))
     planner, guest, nobody = (token_of(issuer, user) for user in ("ana", "rui", "eva"))
@@ -94,7 +94,7 @@ def test_users_of_a_provider(issuer: str, service: Service, tmp_path: Path) -> N
     assert planner not in service.whole_log()
 
 
-def test_tokens_that_are_not_for_this_service(issuer: str, service: Service) -> None:
+def test_provider_tokens_for_other_audience(issuer: str, service: Service) -> None:
     assert ask(service, token_of(issuer, "ana", "other")).status_code == 401
     head, claims, signature = token_of(issuer, "ana").split(".")
     keys = KeySet.import_key_set(httpx.get(f"{issuer}/oauth/jwks.json").json())
@@ -117,7 +117,7 @@ def test_tokens_that_are_not_for_this_service(issuer: str, service: Service) -> 
     assert ask(service, f"{head}.{claims}.{signature}").status_code == 200
 
 
-def test_provider_rotates_its_key(issuer: str, service: Service) -> None:
+def test_provider_key_rotation(issuer: str, service: Service) -> None:
     old = token_of(issuer, "ana")
     assert ask(service, old).status_code == 200
     call("oidc", "rotate")
@@ -131,7 +131,7 @@ def test_provider_rotates_its_key(issuer: str, service: Service) -> None:
     assert ask(service, old).status_code == 200
 
 
-def test_provider_is_away(issuer: str, service: Service) -> None:
+def test_provider_down(issuer: str, service: Service) -> None:
     token = token_of(issuer, "ana")
     assert ask(service, token).status_code == 200
     call("oidc", "stop")

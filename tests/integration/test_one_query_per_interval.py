@@ -27,7 +27,7 @@ def _allowed(seconds: float) -> float:
         pytest.param("SGE", "/usr/bin/qstat", marks=pytest.mark.sge),
     ],
 )
-def test_readers_never_cause_commands_of_a_real_scheduler(
+def test_poll_commands_many_readers(
     scheduler: str,
     command: str,
     start_service: Callable[..., Service],

@@ -54,7 +54,7 @@ def _ended_as(job: Json, exit_code: int, earliest: datetime, latest: datetime) -
 
 
 @pytest.mark.parametrize(("scheduler", "master"), MASTERS)
-def test_readers_are_served_through_an_outage_of_60_seconds(
+def test_reads_outage_60_seconds(
     scheduler: RealBackend, master: str, start_service: Start, study: Study
 ) -> None:
     service = start_service(
@@ -110,7 +110,7 @@ def test_readers_are_served_through_an_outage_of_60_seconds(
 
 
 @pytest.mark.parametrize(("scheduler", "master"), MASTERS)
-def test_readers_are_served_while_the_scheduler_hangs(
+def test_reads_scheduler_hangs(
     scheduler: RealBackend, master: str, start_service: Start, study: Study
 ) -> None:
     stale_after = timedelta(seconds=15)

@@ -25,9 +25,7 @@ def _settled(job_id: str) -> str:
     return command(PRIVATE_SLURM, "sacct", f"--jobs={job_id}", *columns)
 
 
-def test_the_controller_tells_an_end_that_the_accounting_cannot(
-    start_service: Start, study: Study
-) -> None:
+def test_accounting_down_end_from_controller(start_service: Start, study: Study) -> None:
     service = start_service(**PRIVATE_SLURM.settings())
     jobs = Jobs(service)
     latch = Latch(study, "job", 7)
@@ -45,9 +43,7 @@ def test_the_controller_tells_an_end_that_the_accounting_cannot(
     assert (again["uid"], again["exitCode"]) == (job["uid"], 7)
 
 
-def test_an_end_that_nobody_can_tell_is_not_known_until_the_accounting_is_back(
-    start_service: Start, study: Study
-) -> None:
+def test_accounting_down_end_unknown_until_back(start_service: Start, study: Study) -> None:
     service = start_service(**PRIVATE_SLURM.settings())
     jobs = Jobs(service)
     latch = Latch(study, "job", 7)

@@ -76,9 +76,7 @@ def seen(service: Service) -> tuple[list[tuple[str, str, str]], str]:
     return listed, answer.headers["X-Incomplete"]
 
 
-def test_tuber_lists_what_can_be_entered_and_tells_of_the_rest(
-    tree: Tree, start_service: Callable[..., Service]
-) -> None:
+def test_tuber_tree_entries_and_problems(tree: Tree, start_service: Callable[..., Service]) -> None:
     listed, incomplete = seen(start_service(**tree.settings("TUBER")))
 
     job = "/home/pem/rotinas/tuber/jobs/mpi_newave.job"
@@ -104,7 +102,7 @@ def test_tuber_lists_what_can_be_entered_and_tells_of_the_rest(
     )
 
 
-def test_pemaws_lists_the_folders_with_one_script_and_tells_of_the_rest(
+def test_pemaws_tree_entries_and_problems(
     tree: Tree, start_service: Callable[..., Service]
 ) -> None:
     service = start_service(**tree.settings("PEMAWS"))

@@ -69,9 +69,7 @@ async def numbered(member: Member) -> list[tuple[int, str, EventKind]]:
 # What one does shows on the others
 
 
-async def test_all_list_the_same_jobs_under_the_same_uids(
-    site: Site, one: Member, other: Member
-) -> None:
+async def test_listing_same_jobs_and_uids(site: Site, one: Member, other: Member) -> None:
     site.scheduler.enqueue(name="somebody-elses")
     mine = await site.submit(one)
     theirs = await site.submit(other)
@@ -82,9 +80,7 @@ async def test_all_list_the_same_jobs_under_the_same_uids(
     assert {mine.uid, theirs.uid} < one.shown().keys()
 
 
-async def test_a_change_that_one_sees_is_shown_by_the_others(
-    site: Site, one: Member, other: Member
-) -> None:
+async def test_change_seen_by_leader_on_follower(site: Site, one: Member, other: Member) -> None:
     record = await site.submit(other)
     assert record.native_id is not None
     await one.lead()
@@ -101,9 +97,7 @@ async def test_a_change_that_one_sees_is_shown_by_the_others(
     ]
 
 
-async def test_a_cancel_on_a_follower_shows_on_the_one_that_asks(
-    site: Site, one: Member, other: Member
-) -> None:
+async def test_cancel_on_follower_seen_by_leader(site: Site, one: Member, other: Member) -> None:
     record = await site.submit(one)
     await one.lead()
     await other.follow()
@@ -113,9 +107,7 @@ async def test_a_cancel_on_a_follower_shows_on_the_one_that_asks(
     assert one.job(record.uid).removed_at is not None
 
 
-async def test_somebody_elses_job_that_left_is_gone_everywhere_and_may_come_again(
-    site: Site, one: Member, other: Member
-) -> None:
+async def test_foreign_job_removed_and_back(site: Site, one: Member, other: Member) -> None:
     native_id = site.scheduler.enqueue(name="somebody-elses")
     await one.lead()
     await other.follow()
@@ -130,9 +122,7 @@ async def test_somebody_elses_job_that_left_is_gone_everywhere_and_may_come_agai
     assert one.shown() == other.shown()
 
 
-async def test_a_job_seen_before_its_id_was_known_is_shown_once_everywhere(
-    site: Site, one: Member, other: Member
-) -> None:
+async def test_job_seen_before_id_known(site: Site, one: Member, other: Member) -> None:
     site.scheduler.shows_keys = False
     await one.lead()
     answer = site.scheduler.hold_back_next("submit")
@@ -151,9 +141,7 @@ async def test_a_job_seen_before_its_id_was_known_is_shown_once_everywhere(
     assert shown == [[uid], [uid], [uid]]
 
 
-async def test_what_ended_too_long_ago_leaves_every_listing(
-    site: Site, one: Member, other: Member
-) -> None:
+async def test_ended_job_expires_from_listings(site: Site, one: Member, other: Member) -> None:
     record = await site.submit(one)
     assert record.native_id is not None
     await one.lead()
@@ -166,7 +154,7 @@ async def test_what_ended_too_long_ago_leaves_every_listing(
     assert other.shown() == {}
 
 
-async def test_news_after_a_long_pause_come_in_parts(
+async def test_news_after_pause_in_parts(
     site: Site, one: Member, other: Member, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_module, "_NEWS_AT_ONCE", 2)
@@ -177,9 +165,7 @@ async def test_news_after_a_long_pause_come_in_parts(
     assert other.shown().keys() == {record.uid for record in records}
 
 
-async def test_following_notes_nothing_for_questions_that_nobody_asked(
-    site: Site, one: Member, other: Member
-) -> None:
+async def test_follow_no_record_of_unasked_queries(site: Site, one: Member, other: Member) -> None:
     for _ in range(3):
         site.scheduler.enqueue()
     await one.lead()
@@ -191,9 +177,7 @@ async def test_following_notes_nothing_for_questions_that_nobody_asked(
 # The scheduler's health is everybody's
 
 
-async def test_followers_know_that_the_scheduler_is_away_and_since_when(
-    site: Site, one: Member, other: Member
-) -> None:
+async def test_follower_health_scheduler_down(site: Site, one: Member, other: Member) -> None:
     await one.lead()
     for _ in range(10_000):
         site.scheduler.fail_next("jobs", SchedulerUnavailable("It is away."))
@@ -205,7 +189,7 @@ async def test_followers_know_that_the_scheduler_is_away_and_since_when(
     assert other.services.table.as_of is not None
 
 
-async def test_a_scheduler_that_never_answered_is_not_said_to_be_unasked(
+async def test_follower_health_scheduler_never_answered(
     site: Site, one: Member, other: Member
 ) -> None:
     await one.lease.take()
@@ -214,7 +198,7 @@ async def test_a_scheduler_that_never_answered_is_not_said_to_be_unasked(
     assert other.services.monitor.health.problem == "It is away."
 
 
-async def test_an_answer_of_the_accounting_does_not_hide_that_the_queue_is_away(
+async def test_follower_health_queue_down_accounting_up(
     site: Site, one: Member, other: Member
 ) -> None:
     record = await site.submit(one)
@@ -231,7 +215,7 @@ async def test_an_answer_of_the_accounting_does_not_hide_that_the_queue_is_away(
 # One asks
 
 
-async def test_exactly_one_asks_and_the_next_one_begins_when_it_is_stopped(
+async def test_leader_single_and_replaced_after_stop(
     site: Site, one: Member, other: Member
 ) -> None:
     one.start()
@@ -246,7 +230,7 @@ async def test_exactly_one_asks_and_the_next_one_begins_when_it_is_stopped(
     assert one.door.asked == asked
 
 
-async def test_mails_are_sent_by_the_one_that_asks_and_then_by_the_next(site: Site) -> None:
+async def test_mails_from_leader_only(site: Site) -> None:
     async def end_a_job(member: Member) -> None:
         asked = {"mail_to": "ana@site.example", "mail_on": (MailEvent.END,)}
         record = await site.submit(member, **asked)
@@ -271,9 +255,7 @@ async def test_mails_are_sent_by_the_one_that_asks_and_then_by_the_next(site: Si
     assert len({mail.key for mail in server.mails}) == len(server.mails) == 2
 
 
-async def test_an_answer_that_comes_after_another_has_taken_over_changes_nothing(
-    site: Site, one: Member, other: Member
-) -> None:
+async def test_leader_late_answer_after_takeover(site: Site, one: Member, other: Member) -> None:
     record = await site.submit(one)
     assert record.native_id is not None
     await one.lead()
@@ -293,9 +275,7 @@ async def test_an_answer_that_comes_after_another_has_taken_over_changes_nothing
     assert one.job(record.uid).state is JobState.DONE
 
 
-async def test_what_an_earlier_watch_was_told_is_not_believed_in_the_next(
-    site: Site, one: Member, other: Member
-) -> None:
+async def test_leader_older_watch_discarded(site: Site, one: Member, other: Member) -> None:
     record = await site.submit(one)
     assert record.native_id is not None
     site.scheduler.change(record.native_id, queue="short")
@@ -313,7 +293,7 @@ async def test_what_an_earlier_watch_was_told_is_not_believed_in_the_next(
     assert seen.queue == "short"
 
 
-async def test_a_lease_whose_renewal_hangs_is_not_relied_on(
+async def test_lease_renewal_hangs(
     site: Site, one: Member, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one.start()
@@ -333,7 +313,7 @@ async def test_a_lease_whose_renewal_hangs_is_not_relied_on(
     await until(lambda: one.door.asked > asked)
 
 
-async def test_a_defect_while_following_ends_neither_following_nor_asking(
+async def test_follow_error_recovered(
     site: Site, one: Member, other: Member, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     news = other.services.store.news
@@ -355,9 +335,7 @@ async def test_a_defect_while_following_ends_neither_following_nor_asking(
 # What could not be written
 
 
-async def test_a_follower_writes_what_it_owes_without_being_the_one_that_asks(
-    site: Site, one: Member, other: Member
-) -> None:
+async def test_follower_writes_pending_changes(site: Site, one: Member, other: Member) -> None:
     record = await site.submit(one)
     await one.lead()
     await other.follow()
@@ -370,7 +348,7 @@ async def test_a_follower_writes_what_it_owes_without_being_the_one_that_asks(
     assert one.job(record.uid).cancel_requested_at is not None
 
 
-async def test_a_large_listing_is_written_in_portions_and_gone_on_with_after_a_failure(
+async def test_listing_written_in_portions_after_failure(
     site: Site, one: Member, other: Member, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publisher_module, "_WRITTEN_AT_ONCE", 10)
@@ -397,9 +375,7 @@ async def test_a_large_listing_is_written_in_portions_and_gone_on_with_after_a_f
     assert (one.shown(), other.shown()) == ({}, {})
 
 
-async def test_what_was_not_written_because_another_one_wrote_is_looked_at_again(
-    site: Site, one: Member, other: Member
-) -> None:
+async def test_listing_write_conflict_reread(site: Site, one: Member, other: Member) -> None:
     record = await site.submit(one)
     assert record.native_id is not None
     await one.lead()
@@ -418,9 +394,7 @@ async def test_what_was_not_written_because_another_one_wrote_is_looked_at_again
 # Submissions
 
 
-async def test_a_key_sent_to_both_at_the_same_moment_makes_one_job(
-    site: Site, one: Member, other: Member
-) -> None:
+async def test_key_concurrent_on_two_replicas(site: Site, one: Member, other: Member) -> None:
     async def send(member: Member, key: str) -> Submission:
         while True:
             try:
@@ -461,7 +435,7 @@ async def die_before_the_command(
     return created[0]
 
 
-async def test_a_submission_whose_replica_died_is_handed_over_once_by_another(
+async def test_submission_replica_died_before_command(
     site: Site, one: Member, other: Member, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = await die_before_the_command(site, other, "key", monkeypatch)
@@ -479,9 +453,7 @@ async def test_a_submission_whose_replica_died_is_handed_over_once_by_another(
     assert list(site.scheduler.queue) == [replayed.record.native_id]
 
 
-async def test_a_job_whose_replica_died_before_it_had_the_id_is_found(
-    site: Site, one: Member, other: Member
-) -> None:
+async def test_submission_replica_died_before_id(site: Site, one: Member, other: Member) -> None:
     answer = site.scheduler.hold_back_next("submit")
     submitting = asyncio.create_task(other.services.submitter.submit(UNASKED, site.spec, "key"))
     await answer.ready.wait()
@@ -492,7 +464,7 @@ async def test_a_job_whose_replica_died_before_it_had_the_id_is_found(
     assert (await submitting).record.uid == replayed.record.uid
 
 
-async def test_a_clock_that_is_ahead_does_not_take_the_living_for_dead(
+async def test_clock_ahead_submission_not_taken_over(
     site: Site, one: Member, other: Member
 ) -> None:
     one.clock.forward(600)
@@ -516,7 +488,7 @@ async def test_a_clock_that_is_ahead_does_not_take_the_living_for_dead(
     assert one.job((await submitting).record.uid).native_id == NativeId("1")
 
 
-async def test_a_replica_that_stood_still_does_not_hand_over_what_another_one_has(
+async def test_replica_stalled_submission_taken_over(
     site: Site, one: Member, other: Member, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stands, goes_on = asyncio.Event(), asyncio.Event()
@@ -545,7 +517,7 @@ async def test_a_replica_that_stood_still_does_not_hand_over_what_another_one_ha
     assert len(site.scheduler.queue) == site.scheduler.calls["submit"] == 1
 
 
-async def test_a_replica_that_stood_still_hands_over_what_is_still_its_own(
+async def test_replica_stalled_submission_still_own(
     site: Site, one: Member, other: Member, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create = one.services.store.create
@@ -563,9 +535,7 @@ async def test_a_replica_that_stood_still_hands_over_what_is_still_its_own(
     assert kept.native_id == record.native_id
 
 
-async def test_events_stay_without_gaps_whoever_writes_them(
-    site: Site, one: Member, other: Member
-) -> None:
+async def test_events_no_gaps_changing_leader(site: Site, one: Member, other: Member) -> None:
     for turn in range(6):
         leader, follower = (one, other) if turn % 2 else (other, one)
         records = [await site.submit(member) for member in (leader, follower)]
@@ -591,9 +561,7 @@ async def test_events_stay_without_gaps_whoever_writes_them(
         assert [data["from"] for data in told[1:]] == [data["state"] for data in told[:-1]]
 
 
-async def test_a_stopped_replica_gives_the_lease_back(
-    site: Site, one: Member, other: Member
-) -> None:
+async def test_lease_returned_on_stop(site: Site, one: Member, other: Member) -> None:
     one.start()
     await until(lambda: one.door.asked > 0)
     await one.stop()

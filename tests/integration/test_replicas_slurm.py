@@ -126,7 +126,7 @@ def ended(replica: Replica, uids: set[str]) -> Callable[[], bool]:
     return are
 
 
-def test_one_asks_and_all_show_the_same(replicas: list[Replica], study: Study) -> None:
+def test_leader_single_listing_same(replicas: list[Replica], study: Study) -> None:
     uids = {submitted(r, study, f"job-{i}")["uid"] for i, r in enumerate(replicas * 2)}
     for replica in replicas:
         until(ended(replica, uids))
@@ -136,9 +136,7 @@ def test_one_asks_and_all_show_the_same(replicas: list[Replica], study: Study) -
     assert_told_once(replicas[0], uids)
 
 
-def test_the_same_keys_sent_to_all_at_once_make_one_job_each(
-    replicas: list[Replica], study: Study
-) -> None:
+def test_keys_concurrent_on_all_replicas(replicas: list[Replica], study: Study) -> None:
     body = study.job(study.script("echo >> ran\n"))
     keys = [f"key-{number}" for number in range(12)]
     with ThreadPoolExecutor(9) as pool:
@@ -153,7 +151,7 @@ def test_the_same_keys_sent_to_all_at_once_make_one_job_each(
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP])
-def test_another_one_asks_when_the_first_is_gone(
+def test_leader_stopped_replaced(
     replicas: list[Replica], study: Study, how: signal.Signals
 ) -> None:
     first, *others = replicas
@@ -183,7 +181,7 @@ def test_another_one_asks_when_the_first_is_gone(
     assert sum(other.asked > 0 for other in others) == 1
 
 
-def test_a_cancel_on_one_shows_on_the_others(replicas: list[Replica], study: Study) -> None:
+def test_cancel_on_one_seen_by_others(replicas: list[Replica], study: Study) -> None:
     job = submitted(replicas[2], study, "long", "sleep 300\n")
     until(lambda: replicas[2].job(job["uid"])["status"] == "RUNNING")
     answer = replicas[1].client.delete(f"/jobs/{job['jobId']}")
@@ -193,9 +191,7 @@ def test_a_cancel_on_one_shows_on_the_others(replicas: list[Replica], study: Stu
         assert job["uid"] not in replica.listed()
 
 
-def test_all_serve_on_while_postgresql_is_away_and_one_asks_afterwards(
-    tmp_path: Path, study: Study
-) -> None:
+def test_postgresql_down_then_leader_again(tmp_path: Path, study: Study) -> None:
     tmp_path.chmod(0o755)
     with PostgreSQL.alone() as server, new_postgresql_database(server.url) as database:
         settings = {

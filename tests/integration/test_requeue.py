@@ -74,7 +74,7 @@ def slurm_job(start_service: Start, study: Study) -> Rerunnable:
 
 
 @pytest.mark.slurm
-def test_slurm_puts_a_running_job_back(slurm_job: Rerunnable) -> None:
+def test_slurm_requeue_running_job(slurm_job: Rerunnable) -> None:
     slurm_job.runs_for_the(1)
     command(SLURM, "scontrol", "requeue", slurm_job.job_id)
     waiting = slurm_job.reaches("REQUEUED")
@@ -87,7 +87,7 @@ def test_slurm_puts_a_running_job_back(slurm_job: Rerunnable) -> None:
 
 
 @pytest.mark.slurm
-def test_slurm_puts_a_finished_job_back(slurm_job: Rerunnable) -> None:
+def test_slurm_requeue_finished_job(slurm_job: Rerunnable) -> None:
     slurm_job.runs_for_the(1)
     slurm_job.let_go(1)
     first = slurm_job.ends(3)
@@ -103,7 +103,7 @@ def test_slurm_puts_a_finished_job_back(slurm_job: Rerunnable) -> None:
 
 
 @pytest.mark.slurm
-def test_slurm_puts_a_running_job_back_and_holds_it(slurm_job: Rerunnable) -> None:
+def test_slurm_requeue_hold_running_job(slurm_job: Rerunnable) -> None:
     slurm_job.runs_for_the(1)
     command(SLURM, "scontrol", "requeuehold", slurm_job.job_id)
     slurm_job.reaches("REQUEUED_HELD")
@@ -117,9 +117,7 @@ def test_slurm_puts_a_running_job_back_and_holds_it(slurm_job: Rerunnable) -> No
 
 
 @pytest.mark.slurm
-def test_a_job_of_others_that_slurm_puts_back_is_the_same_job(
-    start_service: Start, tmp_path: Path
-) -> None:
+def test_slurm_requeue_foreign_job(start_service: Start, tmp_path: Path) -> None:
     jobs = Jobs(start_service(**SLURM.settings()))
     go = tmp_path / "go"
     job_id = command(
@@ -137,7 +135,7 @@ def test_a_job_of_others_that_slurm_puts_back_is_the_same_job(
 
 
 @pytest.mark.sge
-def test_grid_engine_puts_a_running_job_back(start_service: Start, study: Study) -> None:
+def test_grid_engine_requeue_running_job(start_service: Start, study: Study) -> None:
     job = Rerunnable(start_service(**SGE.settings()), study)
     job.runs_for_the(1)
     command(SGE, "qmod", "-rj", job.job_id)

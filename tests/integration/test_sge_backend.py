@@ -132,7 +132,7 @@ def spec(tmp_path: Path) -> Callable[..., JobSpec]:
 Make = Callable[..., JobSpec]
 
 
-def test_fields_of_a_request_are_those_of_the_job(cell: Cell, spec: Make) -> None:
+def test_submission_fields_in_job(cell: Cell, spec: Make) -> None:
     # Every installation has these two complexes, though for other purposes.
     site = SgeSettings(sge_exclusive_complex="display_win_gui", sge_gpu_complex="num_proc")
     backend = cell.new_backend(cell.environment, settings=site)
@@ -156,7 +156,7 @@ def test_fields_of_a_request_are_those_of_the_job(cell: Cell, spec: Make) -> Non
     assert said["mail_options"] == "abe"
 
 
-def test_a_change_keeps_what_it_does_not_name(cell: Cell, spec: Make) -> None:
+def test_change_keeps_other_fields(cell: Cell, spec: Make) -> None:
     job = spec(
         "#$ -l arch=*,s_rt=50 -o $JOB_NAME.log\ntrue\n",
         hold=True,
@@ -210,7 +210,7 @@ HOSTILE_ARGUMENTS = (
 )
 
 
-def test_arguments_arrive_byte_for_byte(cell: Cell, spec: Make) -> None:
+def test_arguments_byte_for_byte(cell: Cell, spec: Make) -> None:
     job = spec(RECORD, args=HOSTILE_ARGUMENTS)
     cell.ended(cell.submit(job))
     argv = Path(job.working_directory, "argv").read_bytes()
@@ -218,7 +218,7 @@ def test_arguments_arrive_byte_for_byte(cell: Cell, spec: Make) -> None:
     assert Path(job.working_directory, "cwd").read_text() == job.working_directory + "\n"
 
 
-def test_arguments_with_newlines_and_very_long_ones_arrive_too(cell: Cell, spec: Make) -> None:
+def test_arguments_newlines_and_very_long(cell: Cell, spec: Make) -> None:
     args = ("one\ntwo\njob_owner=root\n", "\n", "#$ -q x\n#$ -q nowhere", "x" * 50_000)
     job = spec("#$ -v FROM_SCRIPT=1\n" + RECORD, args=args)
     assert cell.ended(cell.submit(job)).state is JobState.DONE
@@ -267,7 +267,7 @@ PLAIN_ENVIRONMENT = {
 
 
 @pytest.mark.parametrize("wanted", [PLAIN_ENVIRONMENT, HOSTILE_ENVIRONMENT])
-def test_environment_arrives_byte_for_byte(cell: Cell, spec: Make, wanted: dict[str, str]) -> None:
+def test_environment_byte_for_byte(cell: Cell, spec: Make, wanted: dict[str, str]) -> None:
     job = spec(RECORD, environment=wanted)
     assert cell.ended(cell.submit(job)).state is JobState.DONE
     entries = Path(job.working_directory, "environ").read_bytes().decode().split("\0")
@@ -275,14 +275,14 @@ def test_environment_arrives_byte_for_byte(cell: Cell, spec: Make, wanted: dict[
     assert {n: environment.get(n) for n in wanted} == wanted
 
 
-def test_library_to_preload_is_the_job_s_alone(cell: Cell, spec: Make) -> None:
+def test_environment_ld_preload_job_only(cell: Cell, spec: Make) -> None:
     job = spec(RECORD, environment={"LD_PRELOAD": "/nonexistent/lib.so"})
     assert cell.ended(cell.submit(job)).state is JobState.DONE
     environ = Path(job.working_directory, "environ").read_bytes()
     assert b"LD_PRELOAD=/nonexistent/lib.so\0" in environ
 
 
-def test_nothing_of_the_service_s_environment_reaches_the_job(
+def test_environment_without_service_variables(
     cell: Cell, spec: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SERVICE_SECRET", "s3cret")
@@ -292,7 +292,7 @@ def test_nothing_of_the_service_s_environment_reaches_the_job(
     assert b"\0TZ=" not in b"\0" + Path(job.working_directory, "environ").read_bytes()
 
 
-def test_script_and_folder_with_odd_names(cell: Cell, tmp_path: Path) -> None:
+def test_script_and_folder_odd_names(cell: Cell, tmp_path: Path) -> None:
     folder = tmp_path / "-x @ é,b;'c\" a$b"
     folder.mkdir()
     script = folder / "-terse @ $x.sh"
@@ -303,7 +303,7 @@ def test_script_and_folder_with_odd_names(cell: Cell, tmp_path: Path) -> None:
     assert (folder / "argv").exists()
 
 
-def test_limits_slots_and_account_are_what_the_queue_shows(cell: Cell, spec: Make) -> None:
+def test_submission_limits_slots_account(cell: Cell, spec: Make) -> None:
     key = new_key()
     job = spec(
         "true\n",
@@ -329,7 +329,7 @@ def test_limits_slots_and_account_are_what_the_queue_shows(cell: Cell, spec: Mak
         cell.run(cell.backend.cancel(native_id))
 
 
-def test_output_goes_where_it_was_asked_for(cell: Cell, spec: Make, tmp_path: Path) -> None:
+def test_output_path_requested(cell: Cell, spec: Make, tmp_path: Path) -> None:
     out = tmp_path / "out:1 é.txt"
     job = spec("echo out; echo err >&2\n", stdout_path=str(out))
     native_id = cell.submit(job)
@@ -340,9 +340,7 @@ def test_output_goes_where_it_was_asked_for(cell: Cell, spec: Make, tmp_path: Pa
 
 @pytest.mark.parametrize("name", ["out.txt", "a,b.txt", "$USER.$JOB_NAME", "a$$b", "h:x", "-o\nx"])
 @pytest.mark.parametrize("folder", ["PLD +20%Norte", "a,b:c", "$HOME x$$TASK_ID"])
-def test_output_goes_where_it_was_asked_for_whatever_the_name(
-    cell: Cell, tmp_path: Path, folder: str, name: str
-) -> None:
+def test_output_path_odd_names(cell: Cell, tmp_path: Path, folder: str, name: str) -> None:
     directory = tmp_path / folder
     directory.mkdir()
     script = directory / "job.sh"
@@ -359,7 +357,7 @@ def test_output_goes_where_it_was_asked_for_whatever_the_name(
     assert (directory / f"study.e{native_id}").read_text() == "err\n"
 
 
-def test_output_of_the_script_s_own_choice(cell: Cell, spec: Make) -> None:
+def test_output_path_by_directive(cell: Cell, spec: Make) -> None:
     body = "#$ -t 2-4:2 -o $JOB_NAME.$JOB_ID.$TASK_ID.log -j y\necho out; echo err >&2\n"
     job = spec(body)
     script = Path(job.script_file).read_bytes()
@@ -372,7 +370,7 @@ def test_output_of_the_script_s_own_choice(cell: Cell, spec: Make) -> None:
         assert log.read_text() == "out\nerr\n"
 
 
-def test_environment_of_the_command_is_dropped(cell: Cell, spec: Make) -> None:
+def test_environment_directive_all_variables(cell: Cell, spec: Make) -> None:
     job = spec("#$ -V\n" + RECORD, environment={"TZ": "Asia/Tokyo"})
     assert cell.ended(cell.submit(job)).state is JobState.DONE
     environ = b"\0" + Path(job.working_directory, "environ").read_bytes()
@@ -380,16 +378,14 @@ def test_environment_of_the_command_is_dropped(cell: Cell, spec: Make) -> None:
     assert b"\0TZ=Asia/Tokyo\0" in environ
 
 
-def test_script_without_interpreter_line_runs_in_the_shell_of_the_site(
-    cell: Cell, spec: Make
-) -> None:
+def test_script_without_interpreter_line(cell: Cell, spec: Make) -> None:
     job = spec("")
     Path(job.script_file).write_text("cases=(a b)\necho ${cases[1]} > shown\n")
     cell.ended(cell.submit_with(job, job_shell="/bin/bash"))
     assert Path(job.working_directory, "shown").read_text() == "b\n"
 
 
-def test_key_is_found_after_the_job_ended(cell: Cell, spec: Make) -> None:
+def test_key_found_after_end(cell: Cell, spec: Make) -> None:
     key = new_key()
     native_id = cell.submit(spec("true\n"), key)
     assert cell.ended(native_id).submission_key == key
@@ -409,7 +405,7 @@ def test_key_is_found_after_the_job_ended(cell: Cell, spec: Make) -> None:
         ("sleep 60\n", {"wall_time_limit_seconds": 1}, FailureKind.TIME_LIMIT, None, 9),
     ],
 )
-def test_ends(
+def test_job_each_end(
     cell: Cell,
     spec: Make,
     body: str,
@@ -425,7 +421,7 @@ def test_ends(
     assert seen.end_time >= seen.start_time
 
 
-def test_accounting_by_command_says_the_same(cell: Cell, spec: Make) -> None:
+def test_accounting_command_same_as_file(cell: Cell, spec: Make) -> None:
     native_id = cell.submit(spec("exit 3\n"))
     by_file = cell.ended(native_id)
     other = cell.new_backend(cell.environment)
@@ -436,7 +432,7 @@ def test_accounting_by_command_says_the_same(cell: Cell, spec: Make) -> None:
     assert cell.run(other.history([NativeId("99999999")])).observations == []
 
 
-def test_running_job_reports_usage_and_can_be_cancelled(cell: Cell, spec: Make) -> None:
+def test_usage_then_cancel_running_job(cell: Cell, spec: Make) -> None:
     native_id = cell.submit(spec("while :; do :; done\n", slots=2))
     cell.running(native_id)
     until(lambda: (usage := cell.detail(native_id).usage) is not None and usage.cpu_seconds)
@@ -444,7 +440,7 @@ def test_running_job_reports_usage_and_can_be_cancelled(cell: Cell, spec: Make) 
     assert cell.ended(native_id).exit_signal == 9
 
 
-def test_array_directive_of_the_script(cell: Cell, spec: Make) -> None:
+def test_array_by_directive(cell: Cell, spec: Make) -> None:
     native_id = cell.submit(spec("#$ -t 1-3\nsleep 2\nexit $((SGE_TASK_ID - 1))\n"))
     cell.running(native_id)
     assert cell.listed(NativeId(f"{native_id}[2]")) is not None
@@ -455,7 +451,7 @@ def test_array_directive_of_the_script(cell: Cell, spec: Make) -> None:
     assert cell.ended(task).state is JobState.DONE
 
 
-def test_array_whose_tasks_run_in_turn_ends(cell: Cell, spec: Make) -> None:
+def test_array_max_running_tasks_end(cell: Cell, spec: Make) -> None:
     native_id = cell.submit(spec("#$ -t 1-3 -tc 1\nsleep 1\nexit $((SGE_TASK_ID - 1))\n"))
     assert cell.listed(NativeId(f"{native_id}[3]")) is not None
     whole = cell.ended(native_id)
@@ -465,7 +461,7 @@ def test_array_whose_tasks_run_in_turn_ends(cell: Cell, spec: Make) -> None:
     assert (whole.start_time, whole.end_time) == (tasks[0].start_time, tasks[2].end_time)
 
 
-def test_queued_job_removed_by_an_administrator(cell: Cell, spec: Make) -> None:
+def test_cancelled_by_administrator_queued_job(cell: Cell, spec: Make) -> None:
     native_id = cell.submit(spec("true\n", hold=True))
     assert cell.listed(native_id) is not None
     subprocess.run(
@@ -476,7 +472,7 @@ def test_queued_job_removed_by_an_administrator(cell: Cell, spec: Make) -> None:
     assert (seen.start_time, seen.exit_code) == (None, None)
 
 
-def test_child_of_a_job_is_another_job(cell: Cell, spec: Make) -> None:
+def test_child_job_without_parent_key(cell: Cell, spec: Make) -> None:
     key = new_key()
     job = spec("qsub -terse -V -h -N child job.sh > child\n")
     native_id = cell.submit(job, key)
@@ -497,7 +493,7 @@ def test_child_of_a_job_is_another_job(cell: Cell, spec: Make) -> None:
         ("-l h_rt=0:0:2", FailureKind.TIME_LIMIT, 9),
     ],
 )
-def test_limit_of_the_script_s_own(
+def test_limit_by_directive(
     cell: Cell, spec: Make, directives: str, kind: FailureKind, signal: int
 ) -> None:
     seen = cell.ended(cell.submit(spec(f"#$ {directives}\nwhile :; do :; done\n")))
@@ -511,7 +507,7 @@ def test_hold_and_release(cell: Cell, spec: Make) -> None:
     assert cell.ended(native_id).state is JobState.DONE
 
 
-def test_pending_reason_is_in_words(cell: Cell, spec: Make) -> None:
+def test_pending_reason_text(cell: Cell, spec: Make) -> None:
     native_id = cell.submit(spec("true\n", slots=5000))
     try:
         until(lambda: "slots" in (cell.detail(native_id).state_reason or ""))
@@ -542,7 +538,7 @@ def test_unknown_job(cell: Cell, action: Action | None) -> None:
     assert cell.run(cell.backend.details([NativeId("99999999")])).observations == []
 
 
-def test_unreachable_qmaster(cell: Cell) -> None:
+def test_qmaster_unreachable(cell: Cell) -> None:
     away = cell.new_backend({**cell.environment, "SGE_QMASTER_PORT": "1"})
     for step in (away.jobs(), away.cancel(NativeId("1")), away.queues(), away.nodes()):
         with pytest.raises(SchedulerUnavailable):
@@ -558,7 +554,7 @@ def test_queues_nodes_and_version(cell: Cell) -> None:
     assert "8.1.9" in cell.run(cell.backend.version())
 
 
-def test_cell_runs_jobs_as_the_calling_user(cell: Cell, spec: Make) -> None:
+def test_job_user_same_as_caller(cell: Cell, spec: Make) -> None:
     job = spec("id -u > uid\n")
     cell.ended(cell.submit(job))
     assert Path(job.working_directory, "uid").read_text().strip() == str(os.getuid())

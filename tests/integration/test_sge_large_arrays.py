@@ -11,7 +11,7 @@ from hpcq.schedulers.testing.service import Service
 pytestmark = pytest.mark.sge
 
 
-def test_tasks_that_are_not_told_apart_are_counted_and_ended(
+def test_array_large_task_counts_and_cancel(
     start_service: Callable[..., Service], study: Study
 ) -> None:
     service = start_service(**SGE.settings(), POLL_INTERVAL_SECONDS="1")

@@ -105,7 +105,7 @@ async def desk(backend: SlurmBackend, directory: Path) -> AsyncIterator[Desk]:
             await backend.cancel(job)
 
 
-def test_fields_of_a_request_are_those_of_the_job(
+def test_submission_fields_in_job(
     slurm: SlurmBackend, settings: dict[str, str], tmp_path: Path
 ) -> None:
     async def main() -> str:
@@ -136,7 +136,7 @@ def test_fields_of_a_request_are_those_of_the_job(
     assert set(f"{expected} MailType=BEGIN,FAIL".split()) - shown == set()
 
 
-def test_changes_of_a_job_are_slurms_own(
+def test_change_fields_in_slurm(
     slurm: SlurmBackend, settings: dict[str, str], tmp_path: Path
 ) -> None:
     async def main() -> str:
@@ -173,9 +173,7 @@ def test_changes_of_a_job_are_slurms_own(
     assert set(expected.split()) - set(shown.split()) == set()
 
 
-def test_options_that_the_site_allows_reach_the_job(
-    settings: dict[str, str], tmp_path: Path
-) -> None:
+def test_options_allowed_by_site(settings: dict[str, str], tmp_path: Path) -> None:
     account = {"PATH": "/usr/bin:/bin", "HOME": "/root", "USER": "root"}
     site = SchedulerOptions(
         cluster_id="1",
@@ -230,9 +228,7 @@ def hostile_environment() -> dict[str, str]:
     }
 
 
-def test_an_environment_arrives_byte_for_byte_and_nothing_else_does(
-    slurm: SlurmBackend, tmp_path: Path
-) -> None:
+def test_environment_byte_for_byte_and_nothing_else(slurm: SlurmBackend, tmp_path: Path) -> None:
     wanted = hostile_environment()
 
     async def main() -> None:
@@ -258,7 +254,7 @@ def test_an_environment_arrives_byte_for_byte_and_nothing_else_does(
     assert {name for name in ours if not name.startswith(mpi)} <= usual
 
 
-def test_arguments_arrive_byte_for_byte(slurm: SlurmBackend, tmp_path: Path) -> None:
+def test_arguments_byte_for_byte(slurm: SlurmBackend, tmp_path: Path) -> None:
     args = ("a b", "", "'q\"", "$(id) `id` $HOME", ";x|y&", "new\nline", "é€😀", "--wrap=id", "-")
 
     async def main() -> None:
@@ -272,7 +268,7 @@ def test_arguments_arrive_byte_for_byte(slurm: SlurmBackend, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["plain", "a/b %j \\ 'é😀\n-", "-x;touch y", "y" * 300])
-def test_output_lies_where_details_say(slurm: SlurmBackend, tmp_path: Path, name: str) -> None:
+def test_output_path_same_as_details(slurm: SlurmBackend, tmp_path: Path, name: str) -> None:
     async def main() -> Observation:
         async with desk(slurm, tmp_path / "w") as one:
             job = await one.submit("echo out; echo err >&2; sleep 3", name=name)
@@ -288,7 +284,7 @@ def test_output_lies_where_details_say(slurm: SlurmBackend, tmp_path: Path, name
 
 
 @pytest.mark.parametrize("file", ["50%jota", "back\\slash%N", "with space\nline"])
-def test_output_paths_are_taken_literally(slurm: SlurmBackend, tmp_path: Path, file: str) -> None:
+def test_output_path_literal(slurm: SlurmBackend, tmp_path: Path, file: str) -> None:
     path = tmp_path / "w" / file
 
     async def main() -> None:
@@ -315,7 +311,7 @@ def test_output_paths_are_taken_literally(slurm: SlurmBackend, tmp_path: Path, f
         ),
     ],
 )
-def test_an_end_is_understood(
+def test_job_each_end(
     slurm: SlurmBackend,
     tmp_path: Path,
     body: str,
@@ -335,7 +331,7 @@ def test_an_end_is_understood(
     assert seen.end_time >= seen.start_time
 
 
-def test_a_life_from_held_to_cancelled(slurm: SlurmBackend, tmp_path: Path) -> None:
+def test_job_held_to_cancelled(slurm: SlurmBackend, tmp_path: Path) -> None:
     async def main() -> None:
         async with desk(slurm, tmp_path / "w") as one:
             key = SubmissionKey.for_uid(JobUid.new())
@@ -357,7 +353,7 @@ def test_a_life_from_held_to_cancelled(slurm: SlurmBackend, tmp_path: Path) -> N
     asyncio.run(main())
 
 
-def test_a_running_job_has_usage(slurm: SlurmBackend, tmp_path: Path) -> None:
+def test_usage_running_job(slurm: SlurmBackend, tmp_path: Path) -> None:
     code = "import time; b = bytearray(80 << 20); time.sleep(3600)"
 
     async def main() -> None:
@@ -378,7 +374,7 @@ def test_a_running_job_has_usage(slurm: SlurmBackend, tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_what_slurm_refuses_is_refused_with_its_words(slurm: SlurmBackend, tmp_path: Path) -> None:
+def test_refusal_message_from_slurm(slurm: SlurmBackend, tmp_path: Path) -> None:
     async def main() -> None:
         async with desk(slurm, tmp_path / "w") as one:
             with pytest.raises(InvalidSpec, match="partition") as caught:
@@ -395,9 +391,7 @@ def test_what_slurm_refuses_is_refused_with_its_words(slurm: SlurmBackend, tmp_p
     asyncio.run(main())
 
 
-def test_an_array_of_a_script_ends_as_a_whole_and_task_by_task(
-    slurm: SlurmBackend, tmp_path: Path
-) -> None:
+def test_array_by_directive_end_of_tasks(slurm: SlurmBackend, tmp_path: Path) -> None:
     body = "#SBATCH --array=1-2\nexit $((SLURM_ARRAY_TASK_ID - 1))"
 
     async def main() -> None:
@@ -419,7 +413,7 @@ def test_an_array_of_a_script_ends_as_a_whole_and_task_by_task(
     asyncio.run(main())
 
 
-def test_a_refused_submission_s_record_is_not_the_job(slurm: SlurmBackend, tmp_path: Path) -> None:
+def test_record_of_refused_submission(slurm: SlurmBackend, tmp_path: Path) -> None:
     script = tmp_path / "job.sh"
     script.write_text("#!/bin/sh\n#SBATCH --gres=gpu:9\n#SBATCH --exclude=nope\n")
     spec = JobSpec(name="study", working_directory=str(tmp_path), script_file=str(script))
@@ -435,11 +429,11 @@ def test_a_refused_submission_s_record_is_not_the_job(slurm: SlurmBackend, tmp_p
     asyncio.run(main())
 
 
-def test_whether_jobs_can_be_submitted_is_tried(slurm: SlurmBackend) -> None:
+def test_check_submission(slurm: SlurmBackend) -> None:
     asyncio.run(slurm.check_submission())
 
 
-def test_the_cluster_is_described(slurm: SlurmBackend) -> None:
+def test_cluster_queues_nodes_version(slurm: SlurmBackend) -> None:
     async def main() -> None:
         queues = {queue.name: queue for queue in await slurm.queues()}
         assert queues["debug"].is_open

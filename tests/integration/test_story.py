@@ -76,7 +76,7 @@ def _act(service: Service, job_id: str, action: Action, body: object = None) -> 
     assert answer.status_code == 202, answer.text
 
 
-def test_life_of_a_study(backend: Backend, tmp_path: Path) -> None:
+def test_study_from_submission_to_end(backend: Backend, tmp_path: Path) -> None:
     settings = {**backend.settings(), "WEBHOOK_NETWORKS": "127.0.0.0/8"}
     with receiving() as receiver, Service(tmp_path / "service", settings) as service:
         hook = service.client.post("/webhooks", json={"url": receiver.url}).json()

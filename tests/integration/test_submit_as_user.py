@@ -122,7 +122,7 @@ def people(site: Site, accounts: list[pwd.struct_passwd]) -> list[Person]:
     return [site.person(account.pw_name, Path(account.pw_dir)) for account in accounts]
 
 
-def test_job_and_its_files_are_the_persons(people: list[Person]) -> None:
+def test_job_and_file_owner(people: list[Person]) -> None:
     ana, _ = people
     out = f"out-{secrets.token_hex(4)}"
     job_id = ana.submitted('id -un; echo "$HOME $USER $LOGNAME"\n', stdoutPath=out)
@@ -132,7 +132,7 @@ def test_job_and_its_files_are_the_persons(people: list[Person]) -> None:
     assert (ana.home / out).owner() == ana.name
 
 
-def test_script_text_runs_as_the_person(people: list[Person]) -> None:
+def test_script_text_owner(people: list[Person]) -> None:
     ana, _ = people
     out = f"out-{secrets.token_hex(4)}"
     there = set(ana.home.iterdir())
@@ -147,7 +147,7 @@ def test_script_text_runs_as_the_person(people: list[Person]) -> None:
     assert set(ana.home.iterdir()) - there == {written}
 
 
-def test_directory_of_another_person_is_refused_in_the_persons_name(people: list[Person]) -> None:
+def test_directory_of_other_user(people: list[Person]) -> None:
     ana, ben = people
     ben.script("true\n")
     answer = ana.submit(workingDirectory=str(ben.home), scriptFile=str(ana.script("true\n")))
@@ -164,30 +164,28 @@ def test_directory_of_another_person_is_refused_in_the_persons_name(people: list
         )
 
 
-def test_script_that_only_the_service_can_read_is_refused(people: list[Person]) -> None:
+def test_script_readable_by_service_only(people: list[Person]) -> None:
     answer = people[0].submit(scriptFile="/etc/shadow")
     assert (answer.status_code, answer.json()["field"]) == (400, "scriptFile")
     assert "Permission denied" in answer.json()["detail"]
     assert people[0].name in answer.json()["detail"]
 
 
-def test_output_where_only_the_service_can_write_is_refused(people: list[Person]) -> None:
+def test_output_writable_by_service_only(people: list[Person]) -> None:
     ana, _ = people
     answer = ana.submit(scriptFile=str(ana.script("true\n")), stdoutPath="/root/out")
     assert (answer.status_code, answer.json()["field"]) == (400, "stdoutPath")
 
 
 @pytest.mark.parametrize("user", ["root", SYSTEM_ACCOUNT, "hpcq-t-nobody"])
-def test_user_without_an_account_of_a_person_is_refused(
-    site: Site, people: list[Person], user: str
-) -> None:
+def test_user_without_account(site: Site, people: list[Person], user: str) -> None:
     script = people[0].script("true\n")
     answer = site.person(user, people[0].home).submit(scriptFile=str(script))
     assert answer.status_code == 403
     assert repr(user) in answer.json()["detail"]
 
 
-def test_job_of_another_person_cannot_be_changed(people: list[Person]) -> None:
+def test_job_of_other_user_change(people: list[Person]) -> None:
     ana, ben = people
     job_id = ana.submitted("true\n", hold=True)
     for method, path in (("DELETE", ""), ("POST", "/hold"), ("POST", "/release")):
@@ -197,7 +195,7 @@ def test_job_of_another_person_cannot_be_changed(people: list[Person]) -> None:
     assert ana.ended(job_id)["state"] == "DONE"
 
 
-def test_output_and_files_are_read_in_the_persons_name(people: list[Person]) -> None:
+def test_output_and_files_read_as_user(people: list[Person]) -> None:
     ana, ben = people
     # Grid Engine adds to what is there.
     out = f"mine-{secrets.token_hex(4)}.out"
@@ -222,7 +220,7 @@ def test_output_and_files_are_read_in_the_persons_name(people: list[Person]) -> 
         assert ben.client.get(url + path).status_code == 403
 
 
-def test_job_is_ended_by_its_owner(people: list[Person]) -> None:
+def test_job_cancelled_by_owner(people: list[Person]) -> None:
     ana, _ = people
     job_id = ana.submitted("sleep 600\n")
     assert ana.client.delete(f"/jobs/{job_id}").status_code == 202

@@ -126,13 +126,13 @@ def name() -> str:
     return str(secrets.randbelow(10**9))
 
 
-def test_command_runs_as_the_person(service: SudoService, ana: str) -> None:
+def test_command_runs_as_user(service: SudoService, ana: str) -> None:
     told = service.sh(ana, "id -un; cat; echo e >&2; exit 7", stdin="in")
     assert told == [7, f"{ana}\nin", "e\n"]
     assert service.sh(ana, "kill -TERM $$", mark="hpcq-x")[0] == -15
 
 
-def test_files_are_seen_as_the_person_sees_them(
+def test_files_seen_as_user(
     service: SudoService, ana: str, people: list[pwd.struct_passwd]
 ) -> None:
     secret = Path(people[0].pw_dir) / "secret"
@@ -147,9 +147,7 @@ def test_files_are_seen_as_the_person_sees_them(
     assert service.ask(open=[ana, "/etc", "shadow"])["error"] == "PermissionError"
 
 
-def test_account_without_a_rule_is_refused(
-    service: SudoService, people: list[pwd.struct_passwd]
-) -> None:
+def test_account_without_rule(service: SudoService, people: list[pwd.struct_passwd]) -> None:
     told = service.sh(people[1].pw_name, "true")
     assert told["error"] == "AccountUnavailable"
     assert "a password is required" in told["detail"]
@@ -161,7 +159,7 @@ def test_account_without_a_rule_is_refused(
     assert "a password is required" in told["detail"]
 
 
-def test_rule_gives_no_other_program(people: list[pwd.struct_passwd], program: Path) -> None:
+def test_rule_other_program(people: list[pwd.struct_passwd], program: Path) -> None:
     ana, _, own = people
     for command in (["/bin/sh"], [program, "root"], [program, ana.pw_name]):
         done = subprocess.run(
@@ -176,24 +174,20 @@ def test_rule_gives_no_other_program(people: list[pwd.struct_passwd], program: P
         assert b"a password is required" in done.stderr
 
 
-def test_command_past_its_limit_is_ended_with_its_children(
-    service: SudoService, ana: str, name: str
-) -> None:
+def test_command_timeout_with_children(service: SudoService, ana: str, name: str) -> None:
     script = f"/bin/sleep 300.{name} & /bin/sleep 301.{name}"
     assert service.sh(ana, script, timeout_seconds=3)["error"] == "CommandTimedOut"
     until(lambda: processes_with(name) == [])
 
 
-def test_command_of_a_service_that_is_killed_is_ended(
-    service: SudoService, ana: str, name: str
-) -> None:
+def test_command_service_killed(service: SudoService, ana: str, name: str) -> None:
     service.send(**_shell(ana, f"/bin/sleep 300.{name} & /bin/sleep 301.{name}"))
     until(lambda: len(processes_with(name)) >= 3)
     service.process.kill()
     until(lambda: processes_with(name) == [])
 
 
-def test_command_is_found_by_its_mark(
+def test_command_by_mark(
     service: SudoService, people: list[pwd.struct_passwd], program: Path, ana: str, name: str
 ) -> None:
     mark = f"hpcq-{secrets.token_hex(16)}"
@@ -278,7 +272,7 @@ class WholeService:
 
 
 @pytest.mark.slurm
-def test_job_of_a_service_that_is_killed_runs_once(
+def test_job_service_killed_runs_once(
     homes: Path, people: list[pwd.struct_passwd], program: Path
 ) -> None:
     folder, ana = homes / "service", people[0]

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slurm
     [("", None, None), ("#SBATCH --time=1\n", None, 60), ("", 60, 60)],
     ids=["nobody", "script", "request"],
 )
-def test_limit_is_shown_if_it_was_asked_for(
+def test_time_limit_shown_if_requested(
     start_service: Callable[..., Service],
     study: Study,
     directive: str,

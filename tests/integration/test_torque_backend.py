@@ -113,7 +113,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         yield Site(tmp_path, runner)
 
 
-def test_a_job_is_found_by_its_key(site: Site) -> None:
+def test_key_finds_job(site: Site) -> None:
     key = new_key()
     native_id = site.submit("true\n", key, hold=True)
     site.submit("true\n", hold=True)
@@ -122,9 +122,7 @@ def test_a_job_is_found_by_its_key(site: Site) -> None:
 
 
 @pytest.mark.parametrize("leaks", [False, True])
-def test_a_job_that_submits_another_with_its_environment_makes_two_records(
-    tmp_path: Path, leaks: bool
-) -> None:
+def test_key_inherited_by_child_job(tmp_path: Path, leaks: bool) -> None:
     with asyncio.Runner() as runner:
         site = Site(tmp_path, runner)
         key = new_key()
@@ -147,7 +145,7 @@ def test_a_job_that_submits_another_with_its_environment_makes_two_records(
         site.run(site.backend.cancel(child))
 
 
-def test_an_end_is_told_by_the_accounting_when_the_queue_has_forgotten_it(site: Site) -> None:
+def test_end_from_accounting(site: Site) -> None:
     native_id = site.submit("exit 3\n")
     site.until_gone(native_id)
     (seen,) = site.run(site.backend.history([native_id])).observations
@@ -156,7 +154,7 @@ def test_an_end_is_told_by_the_accounting_when_the_queue_has_forgotten_it(site: 
     assert site.run(site.backend.history([NativeId("99")])).observations == []
 
 
-def test_an_end_is_told_by_the_traces_where_the_accounting_is_closed(site: Site) -> None:
+def test_end_from_tracejob_accounting_closed(site: Site) -> None:
     backend = site.new_backend(site.directory / "closed")
     native_id = site.submit("exit 3\n")
     other = site.submit("exit 4\n")
@@ -176,7 +174,7 @@ def test_an_end_is_told_by_the_traces_where_the_accounting_is_closed(site: Site)
         ("exit 255\n", FailureKind.NON_ZERO_EXIT, 255, None),
     ],
 )
-def test_a_signal_is_told_apart_from_an_exit_status_by_queue_and_accounting(
+def test_end_signal_distinct_from_exit_status(
     tmp_path: Path, script: str, kind: FailureKind, code: int | None, signal: int | None
 ) -> None:
     with asyncio.Runner() as runner:
@@ -189,7 +187,7 @@ def test_a_signal_is_told_apart_from_an_exit_status_by_queue_and_accounting(
         assert (seen.failure_kind, seen.exit_code, seen.exit_signal) == (kind, code, signal)
 
 
-def test_what_a_running_job_uses_is_a_detail(site: Site) -> None:
+def test_usage_running_job(site: Site) -> None:
     native_id = site.submit("sleep 600\n", slots=2)
     listed = site.until(native_id, JobState.RUNNING)
     assert listed.usage is None
@@ -204,7 +202,7 @@ def test_what_a_running_job_uses_is_a_detail(site: Site) -> None:
     assert ended.failure_kind is FailureKind.CANCELLED
 
 
-def test_what_has_ended_is_left_alone(tmp_path: Path) -> None:
+def test_cancel_ended_job(tmp_path: Path) -> None:
     with asyncio.Runner() as runner:
         site = Site(tmp_path, runner)
         for array in (None, ArrayRange(first=1, last=2)):
@@ -214,7 +212,7 @@ def test_what_has_ended_is_left_alone(tmp_path: Path) -> None:
             assert not site.run(site.new_backend(site.torque.home).cancel(native_id))
 
 
-def test_a_running_job_cannot_be_held(site: Site) -> None:
+def test_hold_running_job(site: Site) -> None:
     native_id = site.submit("sleep 600\n")
     site.until(native_id, JobState.RUNNING)
     with pytest.raises(WrongState):
@@ -222,14 +220,14 @@ def test_a_running_job_cannot_be_held(site: Site) -> None:
     site.run(site.backend.cancel(native_id))
 
 
-def test_signal_ends_the_shell_in_which_torque_runs_the_script(site: Site) -> None:
+def test_signal_ends_torque_shell(site: Site) -> None:
     native_id = site.submit("trap '' USR1\n: > ready\nexec sleep 600\n")
     until((site.directory / "ready").exists)
     site.run(site.backend.act(Action.SIGNAL, native_id, signal=Signal.USR1))
     assert site.until(native_id, JobState.FAILED).failure_kind is FailureKind.SIGNAL
 
 
-def test_signal_reaches_a_script_that_becomes_the_shell(tmp_path: Path) -> None:
+def test_signal_to_exec_script(tmp_path: Path) -> None:
     with asyncio.Runner() as runner:
         site = Site(tmp_path, runner, exec_with_exec=True)
         # The signal ends the sleep too.
@@ -241,7 +239,7 @@ def test_signal_reaches_a_script_that_becomes_the_shell(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("action", [Action.SUSPEND, Action.RESUME, Action.REQUEUE])
-def test_action_that_torque_leaves_to_operators_is_refused(tmp_path: Path, action: Action) -> None:
+def test_action_for_operators_only(tmp_path: Path, action: Action) -> None:
     with asyncio.Runner() as runner:
         site = Site(tmp_path, runner, operator=False)
         native_id = site.submit("exec sleep 600\n")
@@ -251,7 +249,7 @@ def test_action_that_torque_leaves_to_operators_is_refused(tmp_path: Path, actio
 
 
 @pytest.mark.parametrize("action", [Action.SUSPEND, Action.RESUME, Action.REQUEUE])
-def test_action_on_a_job_that_does_not_run_is_refused(site: Site, action: Action) -> None:
+def test_action_on_job_not_running(site: Site, action: Action) -> None:
     native_id = site.submit("true\n", hold=True)
     with pytest.raises(WrongState):
         site.run(site.backend.act(action, native_id))
@@ -259,7 +257,7 @@ def test_action_on_a_job_that_does_not_run_is_refused(site: Site, action: Action
 
 
 @pytest.mark.parametrize("native_id", ["99", "99[1]", "99.elsewhere"])
-def test_unknown_jobs(site: Site, native_id: str) -> None:
+def test_job_unknown(site: Site, native_id: str) -> None:
     for act in (
         site.backend.cancel,
         partial(site.backend.act, Action.HOLD),
@@ -269,7 +267,7 @@ def test_unknown_jobs(site: Site, native_id: str) -> None:
             site.run(act(NativeId(native_id)))
 
 
-def test_a_server_that_is_away(site: Site) -> None:
+def test_server_down(site: Site) -> None:
     site.torque.go_away()
     for step in (site.backend.jobs, site.backend.nodes, site.backend.queues):
         with pytest.raises(SchedulerUnavailable):
@@ -280,7 +278,7 @@ def test_a_server_that_is_away(site: Site) -> None:
     assert site.run(site.backend.jobs()).observations == []
 
 
-def test_refusals_are_told_in_torque_s_words(site: Site) -> None:
+def test_refusal_message_from_torque(site: Site) -> None:
     with pytest.raises(InvalidSpec, match="cannot locate feasible nodes") as caught:
         site.submit("true\n", slots=5)
     assert caught.value.field == "reservedSlots"
@@ -289,7 +287,7 @@ def test_refusals_are_told_in_torque_s_words(site: Site) -> None:
     assert caught.value.field == "queue"
 
 
-def test_another_scheduler_s_commands_are_not_asked(site: Site) -> None:
+def test_commands_of_other_scheduler(site: Site) -> None:
     qstat = site.torque.path / "qstat"
     qstat.write_text("#!/bin/sh\n[ $1 != --version ] || echo pbs_version = 23.06.06\n")
     for step in (site.backend.jobs, lambda: site.backend.details([NativeId("1")])):
@@ -308,7 +306,7 @@ def test_queues_hosts_and_version(site: Site) -> None:
 
 
 @pytest.mark.parametrize("release", ["6.1.3.h5", "4.2.10"])
-def test_a_job_s_life_on_each_release(tmp_path: Path, release: str) -> None:
+def test_job_to_end_each_release(tmp_path: Path, release: str) -> None:
     with asyncio.Runner() as runner:
         site = Site(tmp_path, runner, release=release)
         assert site.run(site.backend.version()) == f"Torque {release}"
@@ -323,9 +321,7 @@ def test_a_job_s_life_on_each_release(tmp_path: Path, release: str) -> None:
 
 
 @pytest.mark.parametrize("release", ["6.1.3.h5", "4.2.10"])
-def test_recordings_of_another_release_are_made_by_one_command(
-    tmp_path: Path, release: str
-) -> None:
+def test_recordings_of_other_release(tmp_path: Path, release: str) -> None:
     torque = Torque(tmp_path / "torque", slots=8, keep_completed=300, release=release)
     made = tmp_path / "made"
     done = subprocess.run(
@@ -368,12 +364,12 @@ class Saying:
         (b"", b"version: 4.2.10\n", "Torque 4.2.10"),
     ],
 )
-def test_versions_of_other_releases(site: Site, stdout: bytes, stderr: bytes, version: str) -> None:
+def test_version_each_release(site: Site, stdout: bytes, stderr: bytes, version: str) -> None:
     backend = site.new_backend(site.torque.home, Saying(stdout, stderr))
     assert site.run(backend.version()) == version
 
 
-def test_a_client_without_tracejob_knows_nothing_of_what_is_gone(site: Site) -> None:
+def test_history_without_tracejob(site: Site) -> None:
     native_id = site.submit("true\n")
     site.until_gone(native_id)
     (site.torque.path / "tracejob").unlink()
@@ -381,13 +377,13 @@ def test_a_client_without_tracejob_knows_nothing_of_what_is_gone(site: Site) -> 
     assert site.run(backend.history([native_id])).observations == []
 
 
-def test_more_jobs_than_are_asked_for_one_by_one(site: Site) -> None:
+def test_details_many_jobs(site: Site) -> None:
     ids = [site.submit("true\n", hold=True) for _ in range(10)]
     found = site.run(site.backend.details(ids)).observations
     assert {seen.native_id for seen in found} == set(ids)
 
 
-def test_the_stand_in_keeps_no_files_of_jobs_that_ended(site: Site) -> None:
+def test_fake_server_files_removed_after_end(site: Site) -> None:
     native_id = site.submit("true\n")
     site.until_gone(native_id)
     assert not list((site.torque.home.parent / "spool").iterdir())
@@ -401,7 +397,7 @@ SUCCESS, FAILURE = DependencyCondition.SUCCESS, DependencyCondition.FAILURE
 ANY, STARTED = DependencyCondition.ANY, DependencyCondition.STARTED
 
 
-def test_an_array_is_one_job_and_each_of_its_jobs_is_one(site: Site) -> None:
+def test_array_and_array_jobs(site: Site) -> None:
     key = new_key()
     script = 'echo "$PBS_ARRAYID"; test "$PBS_ARRAYID" != 3\n'
     native_id = site.submit(script, key, array=ArrayRange(first=1, last=5, step=2))
@@ -425,7 +421,7 @@ def test_an_array_is_one_job_and_each_of_its_jobs_is_one(site: Site) -> None:
         assert (site.directory / f"run.o{native_id}-{index}").read_text() == f"{index}\n"
 
 
-def test_what_was_just_submitted_at_the_shell_is_found_by_its_id(site: Site) -> None:
+def test_job_from_shell_by_id(site: Site) -> None:
     def qsub(*options: str) -> NativeId:
         argv = [str(site.torque.path / "qsub"), "-h", *options]
         printed = subprocess.run(argv, input=b"true\n", capture_output=True, check=True).stdout
@@ -440,7 +436,7 @@ def test_what_was_just_submitted_at_the_shell_is_found_by_its_id(site: Site) -> 
     site.run(site.backend.cancel(array))
 
 
-def test_an_array_is_told_by_the_accounting_when_all_its_jobs_are_over(site: Site) -> None:
+def test_array_end_from_accounting(site: Site) -> None:
     script = 'while [ -n "$PBS_ARRAYID" ] && [ ! -e "done$PBS_ARRAYID" ]; do sleep 0.1; done\n'
     native_id = site.submit(script, array=ArrayRange(first=1, last=2))
     tasks = [NativeId(f"{native_id}[{number}]") for number in (1, 2)]
@@ -455,7 +451,7 @@ def test_an_array_is_told_by_the_accounting_when_all_its_jobs_are_over(site: Sit
     assert [(one.native_id, one.state) for one in seen] == [(native_id, JobState.DONE)]
 
 
-def test_an_array_that_was_deleted_while_jobs_of_it_waited_is_over(site: Site) -> None:
+def test_array_deleted_with_waiting_jobs(site: Site) -> None:
     native_id = site.submit("sleep 600\n", array=ArrayRange(first=1, last=3, max_running=1))
     site.until(NativeId(f"{native_id}[1]"), JobState.RUNNING)
     site.run(site.backend.cancel(native_id))
@@ -478,7 +474,7 @@ class Spoiling:
         return Completed(argv=done.argv, exit_code=0, stdout=spoilt, stderr=done.stderr)
 
 
-def test_a_key_in_a_record_that_is_not_understood_is_not_absent(site: Site) -> None:
+def test_key_in_unparsable_record(site: Site) -> None:
     key = new_key()
     site.submit("true\n", key, hold=True)
     backend = site.new_backend(site.torque.home, Spoiling())
@@ -487,7 +483,7 @@ def test_a_key_in_a_record_that_is_not_understood_is_not_absent(site: Site) -> N
     assert site.run(backend.find(new_key())) is None
 
 
-def test_jobs_that_torque_has_forgotten_still_count_for_their_array(site: Site) -> None:
+def test_array_with_forgotten_jobs(site: Site) -> None:
     """The first fails and is forgotten while the second runs; another service takes over then."""
     script = 'if [ "$PBS_ARRAYID" = 1 ]; then exit 9; fi; while [ ! -e done ]; do sleep 0.1; done\n'
     native_id = site.submit(script, array=ArrayRange(first=1, last=2))
@@ -503,7 +499,7 @@ def test_jobs_that_torque_has_forgotten_still_count_for_their_array(site: Site) 
     assert ended.exit_code == 9
 
 
-def test_so_many_jobs_of_an_array_run_at_the_same_time(site: Site) -> None:
+def test_array_max_running_jobs(site: Site) -> None:
     array = ArrayRange(first=0, last=3, max_running=1)
     native_id = site.submit("sleep 600\n", array=array)
     site.until(NativeId(f"{native_id}[0]"), JobState.RUNNING)
@@ -519,7 +515,7 @@ def test_so_many_jobs_of_an_array_run_at_the_same_time(site: Site) -> None:
 
 
 @pytest.mark.parametrize("directory", ["plain", "with blank"])
-def test_the_jobs_of_an_array_write_to_files_of_their_own(site: Site, directory: str) -> None:
+def test_array_output_files(site: Site, directory: str) -> None:
     site.directory /= directory
     site.directory.mkdir()
     array = ArrayRange(first=1, last=2)
@@ -544,7 +540,7 @@ def test_the_jobs_of_an_array_write_to_files_of_their_own(site: Site, directory:
     ],
 )
 @pytest.mark.parametrize("array", [None, ArrayRange(first=1, last=2)], ids=["job", "array"])
-def test_a_job_waits_for_what_it_was_told(
+def test_dependency_each_condition(
     site: Site, code: int, condition: DependencyCondition, runs: bool, array: ArrayRange | None
 ) -> None:
     # Of an array, one job ends as it is told, and the other well.
@@ -568,7 +564,7 @@ def test_a_job_waits_for_what_it_was_told(
         assert ended.state_reason.startswith("Job deleted as result of dependency on job")
 
 
-def test_what_torque_has_forgotten_cannot_be_waited_for(site: Site) -> None:
+def test_dependency_on_forgotten_job(site: Site) -> None:
     gone = site.submit("true\n")
     site.until_gone(gone)
     with pytest.raises(InvalidSpec, match="does not know the job") as caught:
@@ -576,14 +572,14 @@ def test_what_torque_has_forgotten_cannot_be_waited_for(site: Site) -> None:
     assert caught.value.field == "dependsOn"
 
 
-def test_a_dependency_that_became_impossible_meanwhile_is_told_as_one(site: Site) -> None:
+def test_dependency_impossible_meanwhile(site: Site) -> None:
     first = site.submit("exit 1\n")
     site.until(first, JobState.FAILED)
     with pytest.raises(InvalidSpec, match="Invalid Job Dependency"):
         site.submit("true\n", depends_on=(waits_for(first, SUCCESS),))
 
 
-def test_an_array_that_is_too_large_is_told_as_one(site: Site) -> None:
+def test_array_too_large(site: Site) -> None:
     with pytest.raises(InvalidSpec, match="Bad Job Array Request") as caught:
         site.submit("true\n", array=ArrayRange(first=0, last=20_000))
     assert caught.value.field == "array"

@@ -76,7 +76,7 @@ def site(start_service: Callable[..., Service], tmp_path: Path) -> Iterator[Site
     assert left_behind(MARK) == []
 
 
-def test_a_job_that_may_have_run_is_not_run_again(site: Site, study: Study) -> None:
+def test_submission_uncertain_may_have_run(site: Site, study: Study) -> None:
     site.lose(study)
     site.start_again()
     uid = site.post(study)["uid"]
@@ -91,7 +91,7 @@ def test_a_job_that_may_have_run_is_not_run_again(site: Site, study: Study) -> N
     assert (study.directory / "runs").read_text() == "ran\n"
 
 
-def test_where_nothing_can_be_read_absence_is_believed(site: Site, study: Study) -> None:
+def test_submission_uncertain_no_traces(site: Site, study: Study) -> None:
     site.lose(study)
     site.start_again(TORQUE_HOME=str(study.directory / "closed"))
     until(lambda: site.submissions == 2)

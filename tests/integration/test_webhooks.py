@@ -11,7 +11,7 @@ from hpcq.schedulers.testing.waiting import until
 JOBS = 12
 
 
-def test_messages_when_the_service_is_killed(tmp_path: Path) -> None:
+def test_webhook_messages_service_killed(tmp_path: Path) -> None:
     script = tmp_path / "run.sh"
     script.write_text("#!/bin/sh\nexit 0\n")
     body = {"workingDirectory": str(tmp_path), "reservedSlots": 1, "scriptFile": str(script)}

@@ -53,7 +53,7 @@ def test_package_fields(package: Path) -> None:
     assert re.search(r"\badduser\b.*\bpython3\.\d+$", fields["Depends"])
 
 
-def test_package_runs_where_it_stands(root: Path) -> None:
+def test_package_unpacked_elsewhere(root: Path) -> None:
     """It is unpacked elsewhere here, so what it was built in cannot be what it needs."""
     python = root / HOME / "bin" / "python"
     code = "import hpcq, uvloop, psycopg; print(hpcq.__file__)"
@@ -65,7 +65,7 @@ def test_package_runs_where_it_stands(root: Path) -> None:
     assert version.stdout == f"{hpcq.__version__}\n", version.stderr
 
 
-def test_package_tells_of_no_other_folder(root: Path) -> None:
+def test_package_no_build_paths(root: Path) -> None:
     for program in (root / HOME / "bin").glob("hpcq*"):
         assert program.read_text().splitlines()[0] == f"#!/{HOME}/bin/python"
     assert (root / HOME / "bin" / "python").readlink().parent == Path("/usr/bin")
@@ -74,7 +74,7 @@ def test_package_tells_of_no_other_folder(root: Path) -> None:
     assert not list((root / HOME).rglob("direct_url.json"))
 
 
-def test_settings_file_explains_every_setting(root: Path) -> None:
+def test_settings_file_complete(root: Path) -> None:
     folder = root / "etc" / "hpc-queue-api"
     file = folder / "hpcq.env"
     assert SETTING.findall(file.read_text()) == [name.upper() for name in Settings.model_fields]
@@ -85,20 +85,20 @@ def test_settings_file_explains_every_setting(root: Path) -> None:
 
 
 @pytest.mark.parametrize("script", ["postinst", "prerm", "postrm"])
-def test_scripts_can_be_read_by_the_shell(root: Path, script: str) -> None:
+def test_scripts_shell_syntax(root: Path, script: str) -> None:
     text = (root / "DEBIAN" / script).read_text()
     assert "@" not in text.replace("$@", "")
     subprocess.run(["sh", "-n", root / "DEBIAN" / script], check=True)
 
 
-def test_purge_removes_state(root: Path, tmp_path: Path) -> None:
+def test_purge_state_directory(root: Path, tmp_path: Path) -> None:
     script = (root / "DEBIAN" / "postrm").read_text()
     removed = re.findall(r"^ +rm -rf (.+)$", script, re.M)
     assert removed == ["/var/lib/hpc-queue-api /etc/hpc-queue-api"]
     assert script.index('"$1" = purge') < script.index("rm -rf")
 
 
-def test_unit_is_correct(root: Path, tools: dict[str, str]) -> None:
+def test_unit_syntax(root: Path, tools: dict[str, str]) -> None:
     unit = root / "lib" / "systemd" / "system" / "hpc-queue-api.service"
     done = subprocess.run(
         [tools["systemd-analyze"], "verify", "--man=no", unit], capture_output=True, text=True
@@ -109,7 +109,7 @@ def test_unit_is_correct(root: Path, tools: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("drop_in", [None, "closed.conf", "setuid.conf"])
-def test_exposure_of_the_unit_is_as_documented(
+def test_unit_exposure_as_documented(
     drop_in: str | None, tools: dict[str, str], tmp_path: Path
 ) -> None:
     unit = tmp_path / "hpc-queue-api.service"

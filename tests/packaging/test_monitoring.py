@@ -80,7 +80,7 @@ def names_of_dashboard() -> set[str]:
 @pytest.mark.parametrize(
     "expression", [text for _, text in EXPRESSIONS], ids=[title for title, _ in EXPRESSIONS]
 )
-def test_metrics_and_labels_exist(expression: str, labels: dict[str, set[str]]) -> None:
+def test_rules_metrics_and_labels(expression: str, labels: dict[str, set[str]]) -> None:
     named = METRIC.findall(expression)
     assert named
     known = set(ADDED)
@@ -92,7 +92,7 @@ def test_metrics_and_labels_exist(expression: str, labels: dict[str, set[str]]) 
     assert grouped <= known
 
 
-def test_alerts_are_what_promtool_expects(
+def test_alerts_promtool_check(
     promtool: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
     done = promtool("check", "rules", ALERTS)
@@ -100,12 +100,12 @@ def test_alerts_are_what_promtool_expects(
     assert f"{len(rules())} rules found" in done.stdout
 
 
-def test_alerts_fire(promtool: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+def test_alerts_promtool_tests(promtool: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     done = promtool("test", "rules", ALERT_TESTS)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_alert_has_a_case_that_fires_and_one_that_does_not() -> None:
+def test_alerts_firing_and_silent_case() -> None:
     cases: dict[bool, set[str]] = {True: set(), False: set()}
     for test in yaml.safe_load(ALERT_TESTS.read_text(encoding="utf-8"))["tests"]:
         for case in test["alert_rule_test"]:
@@ -115,12 +115,12 @@ def test_every_alert_has_a_case_that_fires_and_one_that_does_not() -> None:
 
 
 @pytest.mark.parametrize("page", ["monitoring.md", "monitoring.pt.md"])
-def test_every_alert_is_documented(page: str) -> None:
+def test_alerts_documented(page: str) -> None:
     text = (INSTALLATION / "docs" / page).read_text(encoding="utf-8")
     assert re.findall(r"^\| `(Hpcq\w+)` \|", text, re.M) == [rule["alert"] for rule in rules()]
 
 
-def test_dashboard_expressions_can_be_read(
+def test_dashboard_expressions_syntax(
     promtool: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     """Grafana puts its variables into the expressions; the rest is Prometheus's language."""
@@ -133,7 +133,7 @@ def test_dashboard_expressions_can_be_read(
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_dashboard_panels_do_not_overlap() -> None:
+def test_dashboard_panels_overlap() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]:
         at = panel["gridPos"]
@@ -147,7 +147,7 @@ def test_dashboard_panels_do_not_overlap() -> None:
         taken |= cells
 
 
-def test_dashboard_shows_each_metric_that_can_be_shown() -> None:
+def test_dashboard_metrics_complete() -> None:
     left_out = {"hpcq_connections_total", "hpcq_circuit_failures", "hpcq_poll_seconds_total"}
     # The age of the oldest message is an alert's.
     left_out |= {"hpcq_deliveries_oldest_seconds"}

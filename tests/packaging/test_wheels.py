@@ -57,7 +57,7 @@ def test_client_wheel_without_server(
     assert done.stdout == "DONE told\n\n", done.stderr
 
 
-def test_client_wheel_has_licence_and_types(dist: Path) -> None:
+def test_client_wheel_licence_and_types(dist: Path) -> None:
     names = set(ZipFile(dist / CLIENT).namelist())
     alone = {"hpcq/__init__.py", "hpcq/py.typed"}
     assert {"hpcq/client/LICENSE", *alone} <= names

@@ -53,14 +53,14 @@ def run(
     return done.returncode, done.stdout + done.stderr, calls
 
 
-def test_everything_real_is_started(tree: Path) -> None:
+def test_clusters_up(tree: Path) -> None:
     status, _, calls = run(tree, "up")
 
     assert status == 0
     assert sorted(calls) == sorted(f"{name} up" for name in REAL)
 
 
-def test_everything_real_is_stopped(tree: Path) -> None:
+def test_clusters_down(tree: Path) -> None:
     status, _, calls = run(tree, "down", ends_with=1)
 
     assert status == 0
@@ -69,7 +69,7 @@ def test_everything_real_is_stopped(tree: Path) -> None:
     assert {call.partition(" down")[0] for call in calls} == running
 
 
-def test_what_cannot_be_had_is_said(tree: Path) -> None:
+def test_clusters_up_unavailable(tree: Path) -> None:
     status, said, _ = run(tree, "up", ends_with=3)
 
     assert status == 0
@@ -77,9 +77,7 @@ def test_what_cannot_be_had_is_said(tree: Path) -> None:
 
 
 @pytest.mark.parametrize(("ends_with", "require"), [(3, "1"), (1, ""), (1, "1")])
-def test_nothing_goes_on_without_what_must_be_had_or_is_broken(
-    tree: Path, ends_with: int, require: str
-) -> None:
+def test_clusters_up_required_or_broken(tree: Path, ends_with: int, require: str) -> None:
     status, said, _ = run(tree, "up", ends_with=ends_with, require=require)
 
     assert status == 1
@@ -94,7 +92,7 @@ def unavailable(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("unavailable")
-def test_a_test_is_left_out_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_unavailable_skips(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HPCQ_REQUIRE_REAL", raising=False)
 
     with pytest.raises(pytest.skip.Exception, match=r"no real postgres here: .*no such package"):
@@ -102,20 +100,18 @@ def test_a_test_is_left_out_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.usefixtures("unavailable")
-def test_a_test_that_must_run_fails_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_unavailable_required_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HPCQ_REQUIRE_REAL", "1")
 
     with pytest.raises(pytest.fail.Exception, match="no such package"):
         real.call("postgres", "up")
 
 
-def test_nothing_is_installed_that_is_there() -> None:
+def test_install_already_present() -> None:
     machine.install(["no-such-package"], missing=list)
 
 
-def test_what_is_missing_is_named_where_nothing_can_be_installed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_install_not_possible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "INSTALLING", tmp_path / "lock")
     monkeypatch.setenv("PATH", str(tmp_path))
 
@@ -141,7 +137,7 @@ def fail_with(error: Exception) -> Callable[[], object]:
         (fail_with(CannotInstall("no such package")), 3, ""),
     ],
 )
-def test_scripts_answer_in_json_and_fail_by_status(
+def test_command_line_json_and_status(
     action: Callable[[], object] | None,
     status: int,
     printed: str,
@@ -160,7 +156,7 @@ def test_scripts_answer_in_json_and_fail_by_status(
     assert len(said.err.splitlines()) == (1 if status else 0)
 
 
-def test_an_account_that_cannot_become_root_is_told(
+def test_command_line_not_root(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)

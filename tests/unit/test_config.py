@@ -28,7 +28,7 @@ def problems(folder: Path, text: str = "", **environ: str) -> tuple[str, ...]:
     return caught.value.problems
 
 
-def test_without_a_file_and_variables_the_defaults_of_the_contract_hold(tmp_path: Path) -> None:
+def test_settings_defaults(tmp_path: Path) -> None:
     settings = load_settings(tmp_path / ".env", {})
 
     assert (settings.host, settings.port, settings.root_path) == ("127.0.0.1", 5049, "/")
@@ -38,7 +38,7 @@ def test_without_a_file_and_variables_the_defaults_of_the_contract_hold(tmp_path
     assert settings.state_directory == tmp_path / "state"
 
 
-def test_every_default_is_a_value_that_could_be_given(tmp_path: Path) -> None:
+def test_settings_defaults_can_be_set(tmp_path: Path) -> None:
     defaults = load_settings(tmp_path / ".env", {})
     fields = Settings.model_fields
     given = {
@@ -50,7 +50,7 @@ def test_every_default_is_a_value_that_could_be_given(tmp_path: Path) -> None:
     assert load_settings(tmp_path / "other" / ".env", given) == defaults
 
 
-def test_every_documented_example_is_accepted(tmp_path: Path) -> None:
+def test_settings_documented_examples(tmp_path: Path) -> None:
     needed = {
         "STALE_AFTER_SECONDS": "1000",
         "MAIL_FROM": "hpc@site.example",
@@ -61,23 +61,23 @@ def test_every_documented_example_is_accepted(tmp_path: Path) -> None:
         load(tmp_path, **needed | {name.upper(): str(field.examples[0])})
 
 
-def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
+def test_environment_over_file(tmp_path: Path) -> None:
     settings = load(tmp_path, "PORT=6000\nCLUSTER_ID=file\n", PORT="7000")
 
     assert (settings.port, settings.cluster_id) == (7000, "file")
 
 
-def test_the_file_may_hold_comments_quotes_and_exports(tmp_path: Path) -> None:
+def test_file_comments_quotes_and_exports(tmp_path: Path) -> None:
     settings = load(tmp_path, "# site\n\nexport PORT=6000 # ours\nCLUSTER_ID='a # b'\n")
 
     assert (settings.port, settings.cluster_id) == (6000, "a # b")
 
 
-def test_variables_that_are_no_settings_are_ignored_in_the_environment(tmp_path: Path) -> None:
+def test_environment_other_variables(tmp_path: Path) -> None:
     assert load(tmp_path, EDITOR="vi", port="abc").port == 5049
 
 
-def test_an_unknown_name_in_the_file_is_an_error_with_a_suggestion(tmp_path: Path) -> None:
+def test_file_unknown_name(tmp_path: Path) -> None:
     assert problems(tmp_path, "\nSCHEDULR=SLURM\nport=1\nXYZZY=1\n") == (
         f"{tmp_path}/.env, line 2: SCHEDULR is not a setting. Did you mean SCHEDULER?",
         f"{tmp_path}/.env, line 3: port is not a setting. Did you mean PORT?",
@@ -96,15 +96,13 @@ def test_an_unknown_name_in_the_file_is_an_error_with_a_suggestion(tmp_path: Pat
         ("PORT=1\nPORT=2", "PORT is set a second time."),
     ],
 )
-def test_a_line_of_the_file_that_sets_nothing_is_an_error(
-    line: str, message: str, tmp_path: Path
-) -> None:
+def test_file_invalid_line(line: str, message: str, tmp_path: Path) -> None:
     (problem,) = problems(tmp_path, line)[:1]
     assert problem.endswith(message)
     assert "s3cret" not in problem
 
 
-def test_a_file_written_on_windows_is_read(tmp_path: Path) -> None:
+def test_file_from_windows(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"\xef\xbb\xbfPORT=6000\r\nCLUSTER_ID=a\r\n")
 
     settings = load_settings(tmp_path / ".env", {})
@@ -112,14 +110,14 @@ def test_a_file_written_on_windows_is_read(tmp_path: Path) -> None:
     assert (settings.port, settings.cluster_id) == (6000, "a")
 
 
-def test_a_file_that_is_not_text_is_an_error(tmp_path: Path) -> None:
+def test_file_not_text(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"CLUSTER_ID=\xff\n")
 
     with pytest.raises(SettingsError, match="cannot be read"):
         load_settings(tmp_path / ".env", {})
 
 
-def test_all_problems_are_reported_at_once_and_say_where_the_value_came_from(
+def test_settings_error_all_problems(
     tmp_path: Path,
 ) -> None:
     with pytest.raises(SettingsError) as caught:
@@ -172,7 +170,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("name", "value", "part"), REFUSED)
-def test_a_refusal_names_the_variable_the_value_and_what_is_allowed(
+def test_settings_error_names_variable_and_allowed(
     name: str, value: str, part: str, tmp_path: Path
 ) -> None:
     (problem,) = problems(tmp_path, **{name: value})
@@ -199,23 +197,25 @@ def test_a_refusal_names_the_variable_the_value_and_what_is_allowed(
         ("TUBER_NEWAVE_ROOT", "~/newave", Path.home() / "newave"),
     ],
 )
-def test_values_are_normalised(name: str, value: str, expected: object, tmp_path: Path) -> None:
+def test_settings_values_normalised(
+    name: str, value: str, expected: object, tmp_path: Path
+) -> None:
     assert getattr(load(tmp_path, **{name: value}), name.lower()) == expected
 
 
-def test_answers_that_would_always_be_stale_are_refused(tmp_path: Path) -> None:
+def test_stale_after_below_poll_interval(tmp_path: Path) -> None:
     assert problems(tmp_path, POLL_INTERVAL_SECONDS="60") == (
         "STALE_AFTER_SECONDS=30 must be more than POLL_INTERVAL_SECONDS=60, "
         "or every answer is stale.",
     )
 
 
-def test_a_relative_state_directory_begins_at_the_installation_folder(tmp_path: Path) -> None:
+def test_state_directory_relative(tmp_path: Path) -> None:
     assert load(tmp_path, "STATE_DIRECTORY=var/hpcq\n").state_directory == tmp_path / "var/hpcq"
     assert load(tmp_path, "STATE_DIRECTORY=/var/hpcq\n").state_directory == Path("/var/hpcq")
 
 
-def test_the_state_directory_is_created_for_its_owner_only(tmp_path: Path) -> None:
+def test_state_directory_created_private(tmp_path: Path) -> None:
     settings = load(tmp_path, "STATE_DIRECTORY=a/b\n")
 
     prepare_state_directory(settings)
@@ -224,7 +224,7 @@ def test_the_state_directory_is_created_for_its_owner_only(tmp_path: Path) -> No
     assert stat.S_IMODE((tmp_path / "a/b").stat().st_mode) == 0o700
 
 
-def test_state_directory_open_to_others_is_closed(tmp_path: Path) -> None:
+def test_state_directory_open_to_others(tmp_path: Path) -> None:
     place = tmp_path / "place"
     place.mkdir()
     place.chmod(0o755)
@@ -232,7 +232,7 @@ def test_state_directory_open_to_others_is_closed(tmp_path: Path) -> None:
     assert stat.S_IMODE(place.stat().st_mode) == 0o700
 
 
-def test_state_directory_shared_by_accounts_is_refused(tmp_path: Path) -> None:
+def test_state_directory_shared(tmp_path: Path) -> None:
     place = tmp_path / "place"
     place.mkdir()
     place.chmod(0o1777)
@@ -241,7 +241,7 @@ def test_state_directory_shared_by_accounts_is_refused(tmp_path: Path) -> None:
     assert stat.S_IMODE(place.stat().st_mode) == 0o1777
 
 
-def test_a_state_directory_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+def test_state_directory_not_creatable(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
     for place in ("file", "file/below"):
@@ -249,7 +249,7 @@ def test_a_state_directory_that_cannot_be_made_is_an_error(tmp_path: Path) -> No
             prepare_state_directory(load(tmp_path, STATE_DIRECTORY=place))
 
 
-def test_commands_get_the_account_and_the_schedulers_variables_and_nothing_else(
+def test_scheduler_environment_from_process(
     tmp_path: Path,
 ) -> None:
     process = {
@@ -273,7 +273,7 @@ def test_commands_get_the_account_and_the_schedulers_variables_and_nothing_else(
     }
 
 
-def test_settings_for_commands_win_over_the_process_environment(tmp_path: Path) -> None:
+def test_scheduler_environment_from_settings(tmp_path: Path) -> None:
     settings = load(tmp_path, "SGE_ROOT=/new\nSCHEDULER_PATH=/new/bin:/bin\nSGE_EXECD_PORT=6445\n")
 
     assert scheduler_environment(settings, {"PATH": "/bin", "SGE_ROOT": "/old"}) == {
@@ -291,7 +291,7 @@ def test_settings_for_commands_win_over_the_process_environment(tmp_path: Path) 
         "postgresql:///hpcq?host=/var/run/postgresql",
     ],
 )
-def test_a_database_is_named_by_its_url(tmp_path: Path, url: str) -> None:
+def test_database_url_valid(tmp_path: Path, url: str) -> None:
     assert load(tmp_path, DATABASE_URL=url).database_url == url
 
 
@@ -310,16 +310,14 @@ def test_a_database_is_named_by_its_url(tmp_path: Path, url: str) -> None:
         "postgresql://ana:s3cret:s3cret@db.example/hpcq/s",
     ],
 )
-def test_a_url_that_names_no_database_is_refused_and_its_password_not_shown(
-    tmp_path: Path, url: str
-) -> None:
+def test_database_url_invalid(tmp_path: Path, url: str) -> None:
     (problem,) = problems(tmp_path, DATABASE_URL=url)
     assert problem.startswith("DATABASE_URL (from the environment) is not allowed")
     assert "it is not the URL of a PostgreSQL database" in problem
     assert "s3cret" not in problem
 
 
-def test_how_long_things_are_kept_is_said_in_days(tmp_path: Path) -> None:
+def test_records_kept_days(tmp_path: Path) -> None:
     assert load(tmp_path).records_kept_days is None
     settings = load(tmp_path, RECORDS_KEPT_DAYS="0.5", EVENTS_KEPT_DAYS="7")
     assert (settings.records_kept_days, settings.events_kept_days) == (0.5, 7)
@@ -327,7 +325,7 @@ def test_how_long_things_are_kept_is_said_in_days(tmp_path: Path) -> None:
     assert len(problems(tmp_path, RECORDS_KEPT_DAYS="0", EVENTS_KEPT_DAYS="")) == 2
 
 
-def test_a_catalogue_is_read_at_the_start_and_its_errors_name_file_and_line(
+def test_catalogue_errors_at_start(
     tmp_path: Path,
 ) -> None:
     file = tmp_path / "programs.toml"
@@ -342,13 +340,13 @@ def test_a_catalogue_is_read_at_the_start_and_its_errors_name_file_and_line(
     )
 
 
-def test_modules_need_a_command_a_path_and_a_script(tmp_path: Path) -> None:
+def test_modules_settings_missing(tmp_path: Path) -> None:
     assert problems(tmp_path, "LMOD_CMD=/usr/bin/lmod", PROGRAM_PATH_RULE="modules") == (
         "PROGRAM_PATH_RULE=MODULES needs MODULEPATH, MODULES_SCRIPT too.",
     )
 
 
-def test_job_environment_holds_values_and_names_of_the_services_own(tmp_path: Path) -> None:
+def test_job_environment_values_and_names(tmp_path: Path) -> None:
     environ = {
         "JOB_ENVIRONMENT": "LICENSE, OMP_NUM_THREADS=4 'GREETING=two words, quoted'",
         "JOB_PATH": "/opt/mpi/bin:/usr/bin",
@@ -371,7 +369,7 @@ def test_job_environment_holds_values_and_names_of_the_services_own(tmp_path: Pa
         ("A='x", "No closing quotation"),
     ],
 )
-def test_job_environment_mistake_is_refused(tmp_path: Path, value: str, reason: str) -> None:
+def test_job_environment_invalid(tmp_path: Path, value: str, reason: str) -> None:
     with pytest.raises(SettingsError, match=reason) as refused:
         load(tmp_path, JOB_ENVIRONMENT=value)
     assert "s3cret" not in str(refused.value)
@@ -406,20 +404,18 @@ def oar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return module
 
 
-def test_plugin_setting_is_read_and_exported(oar: Path, tmp_path: Path) -> None:
+def test_plugin_setting_exported(oar: Path, tmp_path: Path) -> None:
     settings = load(tmp_path, "OAR_CONF=/etc/mine\n", SCHEDULER="oar")
 
     assert (settings.scheduler, settings.model_dump()["oar_conf"]) == ("OAR", Path("/etc/mine"))
     assert scheduler_environment(settings, {})["OAR_CONF"] == "/etc/mine"
 
 
-def test_plugin_setting_is_known_while_another_scheduler_is_chosen(
-    oar: Path, tmp_path: Path
-) -> None:
+def test_plugin_setting_of_other_scheduler(oar: Path, tmp_path: Path) -> None:
     assert load(tmp_path, "OAR_CONF=/etc/mine\n").scheduler == "LOCAL"
 
 
-def test_plugin_setting_that_is_not_allowed_is_refused(oar: Path, tmp_path: Path) -> None:
+def test_plugin_setting_invalid(oar: Path, tmp_path: Path) -> None:
     assert problems(tmp_path, "OAR_CONFF=/x\n", SCHEDULER="oar", OAR_CONF="mine") == (
         f"{tmp_path}/.env, line 1: OAR_CONFF is not a setting. Did you mean OAR_CONF?",
         "OAR_CONF='mine' (from the environment) is not allowed: it is not an absolute path. "
@@ -440,7 +436,7 @@ def test_plugin_setting_that_is_not_allowed_is_refused(oar: Path, tmp_path: Path
         ),
     ],
 )
-def test_plugin_settings_that_cannot_be_used_are_an_error(
+def test_plugin_settings_section_invalid(
     oar: Path, tmp_path: Path, old: str, new: str, reason: str
 ) -> None:
     oar.write_text(SECTION.replace(old, new))

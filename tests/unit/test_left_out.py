@@ -71,9 +71,7 @@ def run(folder: Path, *arguments: str, require: str = "") -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("workers", [(), ("--numprocesses", "1")], ids=["alone", "xdist"])
-def test_what_was_left_out_is_said_with_its_reason(
-    tmp_path: Path, workers: tuple[str, ...]
-) -> None:
+def test_report_skipped_with_reasons(tmp_path: Path, workers: tuple[str, ...]) -> None:
     status, printed = run(tmp_path, *workers)
 
     assert status == 0
@@ -85,7 +83,7 @@ def test_what_was_left_out_is_said_with_its_reason(
 
 @pytest.mark.parametrize("workers", [(), ("--numprocesses", "1")], ids=["alone", "xdist"])
 @pytest.mark.parametrize("missing", ["needs_slurm", "needs_postgres"])
-def test_a_run_that_must_have_the_real_ones_fails_without(
+def test_required_real_tests_missing(
     tmp_path: Path, missing: str, workers: tuple[str, ...]
 ) -> None:
     status, printed = run(tmp_path, "-k", f"passes or {missing}", *workers, require="1")
@@ -94,13 +92,13 @@ def test_a_run_that_must_have_the_real_ones_fails_without(
     assert "HPCQ_REQUIRE_REAL is set" in printed
 
 
-def test_other_tests_may_be_left_out(tmp_path: Path) -> None:
+def test_required_other_tests_skipped(tmp_path: Path) -> None:
     status, _ = run(tmp_path, "-k", "passes or curl", require="1")
 
     assert status == 0
 
 
-def test_a_run_without_gaps_says_so(tmp_path: Path) -> None:
+def test_report_nothing_skipped(tmp_path: Path) -> None:
     status, printed = run(tmp_path, "-k", "passes")
 
     assert status == 0

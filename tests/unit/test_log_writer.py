@@ -31,14 +31,14 @@ def read_lines(descriptor: int, last: str) -> list[str]:
     raise AssertionError(f"{last} was not written")
 
 
-def test_lines_arrive_in_order(pipe: tuple[int, int]) -> None:
+def test_lines_in_order(pipe: tuple[int, int]) -> None:
     writer = LogWriter(pipe[1])
     for number in range(100):
         writer.handle(record(f"line {number}"))
     assert read_lines(pipe[0], "line 99") == [f"line {number}" for number in range(100)]
 
 
-def test_lines_that_nobody_reads_are_dropped_and_counted(pipe: tuple[int, int]) -> None:
+def test_lines_dropped_without_reader(pipe: tuple[int, int]) -> None:
     writer = LogWriter(pipe[1], most_lines=50)
     # Far more than a pipe holds: this returns all the same.
     for number in range(2000):
@@ -59,7 +59,7 @@ def test_lines_that_nobody_reads_are_dropped_and_counted(pipe: tuple[int, int]) 
     assert missing + len(lines) - len(notes()) - 1 == 2000
 
 
-def test_reader_that_is_gone_does_no_harm(pipe: tuple[int, int]) -> None:
+def test_reader_closed(pipe: tuple[int, int]) -> None:
     reader, write_end = os.pipe()
     writer = LogWriter(write_end)
     os.close(reader)
@@ -68,14 +68,14 @@ def test_reader_that_is_gone_does_no_harm(pipe: tuple[int, int]) -> None:
     writer.flush()
 
 
-def test_flush_does_not_wait_for_ever(pipe: tuple[int, int]) -> None:
+def test_flush_timeout(pipe: tuple[int, int]) -> None:
     writer = LogWriter(pipe[1], most_lines=10)
     for _ in range(200):
         writer.handle(record("x" * 1000))
     writer.flush()
 
 
-def test_long_line_is_cut_short(pipe: tuple[int, int]) -> None:
+def test_line_truncated(pipe: tuple[int, int]) -> None:
     writer = LogWriter(pipe[1])
     writer.handle(record("x" * 100_000))
     writer.handle(record("end"))

@@ -9,22 +9,22 @@ EXAMPLE = Path(__file__).parents[2] / ".env.example"
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
-def test_a_generated_page_is_what_the_code_says(path: Path) -> None:
+def test_generated_page_current(path: Path) -> None:
     assert path not in outdated(), "run: python docs/generate.py"
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
-def test_every_setting_is_explained(name: str) -> None:
+def test_settings_page_complete(name: str) -> None:
     row = next(line for line in settings_page().splitlines() if f"| `{name.upper()}` |" in line)
 
     assert all(cell.strip() for cell in row.split(" | "))
 
 
-def test_the_example_file_can_be_used_as_it_is() -> None:
+def test_example_file_unchanged() -> None:
     assert load_settings(EXAMPLE, {}) == load_settings(EXAMPLE.with_name("no.env"), {})
 
 
-def test_every_line_that_the_example_file_offers_can_be_used(tmp_path: Path) -> None:
+def test_example_file_all_lines(tmp_path: Path) -> None:
     offered = [
         line.removeprefix("#")
         for line in EXAMPLE.read_text().splitlines()

@@ -30,7 +30,7 @@ def lines(stream: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-def test_our_lines_and_those_of_libraries_have_the_same_json_form(stream: io.StringIO) -> None:
+def test_json_format_own_and_library_lines(stream: io.StringIO) -> None:
     configure_logging("json", "INFO", stream)
 
     structlog.get_logger("hpcq.monitor").warning("scheduler.unanswered", jobs=3)
@@ -48,7 +48,7 @@ def test_our_lines_and_those_of_libraries_have_the_same_json_form(stream: io.Str
     assert ours["timestamp"].endswith("Z")
 
 
-def test_the_console_form_keeps_a_message_in_one_piece(stream: io.StringIO) -> None:
+def test_console_format_message(stream: io.StringIO) -> None:
     configure_logging("console", "INFO", stream)
 
     logging.getLogger("uvicorn.error").info(
@@ -59,7 +59,7 @@ def test_the_console_form_keeps_a_message_in_one_piece(stream: io.StringIO) -> N
     assert "\x1b" not in stream.getvalue()
 
 
-def test_lines_below_the_level_are_left_out(stream: io.StringIO) -> None:
+def test_log_level_filter(stream: io.StringIO) -> None:
     configure_logging("json", "WARNING", stream)
 
     structlog.get_logger().info("quiet")
@@ -70,7 +70,7 @@ def test_lines_below_the_level_are_left_out(stream: io.StringIO) -> None:
 
 
 @pytest.mark.parametrize("log_format", ["console", "json"])
-def test_an_exception_is_logged_with_its_traceback(log_format: Any, stream: io.StringIO) -> None:
+def test_exception_traceback(log_format: Any, stream: io.StringIO) -> None:
     configure_logging(log_format, "INFO", stream)
 
     try:
@@ -84,7 +84,7 @@ def test_an_exception_is_logged_with_its_traceback(log_format: Any, stream: io.S
         assert len(lines(stream)) == 2
 
 
-def test_one_line_stays_one_line_whatever_it_holds(stream: io.StringIO) -> None:
+def test_json_format_one_line(stream: io.StringIO) -> None:
     configure_logging("json", "INFO", stream)
 
     structlog.get_logger().info("job", name="a\nb\udcff", where=object())
@@ -93,7 +93,7 @@ def test_one_line_stays_one_line_whatever_it_holds(stream: io.StringIO) -> None:
 
 
 @pytest.mark.parametrize("name", ["password", "authorization", "api_token", "environment"])
-def test_values_with_the_name_of_a_secret_are_hidden(name: str, stream: io.StringIO) -> None:
+def test_secret_values_hidden(name: str, stream: io.StringIO) -> None:
     configure_logging("json", "INFO", stream)
 
     structlog.get_logger().info("job", **{name: "s3cret"})
@@ -130,7 +130,7 @@ def request(path: str, **headers: str) -> list[Any]:
     return sent
 
 
-def test_a_request_is_logged_with_its_id_but_without_its_query(stream: io.StringIO) -> None:
+def test_request_log_id_without_query(stream: io.StringIO) -> None:
     configure_logging("json", "INFO", stream)
 
     sent = request("/jobs", x_request_id="abc-1")
@@ -145,7 +145,7 @@ def test_a_request_is_logged_with_its_id_but_without_its_query(stream: io.String
 
 
 @pytest.mark.parametrize("given", ["a b", "x" * 200, "a\nb", "", "é"])
-def test_an_odd_request_id_is_replaced(given: str, stream: io.StringIO) -> None:
+def test_request_id_invalid(given: str, stream: io.StringIO) -> None:
     configure_logging("json", "INFO", stream)
 
     request("/jobs", x_request_id=given)
@@ -153,7 +153,7 @@ def test_an_odd_request_id_is_replaced(given: str, stream: io.StringIO) -> None:
     assert len(lines(stream)[-1]["request_id"]) == 32
 
 
-def test_a_request_that_failed_is_logged_too(stream: io.StringIO) -> None:
+def test_request_log_failed_request(stream: io.StringIO) -> None:
     configure_logging("json", "INFO", stream)
 
     with pytest.raises(RuntimeError):
@@ -162,7 +162,7 @@ def test_a_request_that_failed_is_logged_too(stream: io.StringIO) -> None:
     assert lines(stream)[-1]["status"] is None
 
 
-def test_probes_are_logged_only_when_debugging(stream: io.StringIO) -> None:
+def test_request_log_probes_debug_only(stream: io.StringIO) -> None:
     configure_logging("json", "INFO", stream)
     request("/api/health/live")
     assert [line["event"] for line in lines(stream)] == ["inside"]
@@ -176,7 +176,7 @@ def test_probes_are_logged_only_when_debugging(stream: io.StringIO) -> None:
     "hostile",
     ["\x1b]0;owned\x07", "\x1b[2J", "a\rb", "a\nforged", "a\u202eb", "\x9b31m", "a\u2028b"],
 )
-def test_control_characters_never_reach_the_console(hostile: str, stream: io.StringIO) -> None:
+def test_console_format_control_characters(hostile: str, stream: io.StringIO) -> None:
     configure_logging("console", "INFO", stream)
 
     structlog.get_logger().info("request", path=hostile, whole=[hostile])

@@ -9,7 +9,7 @@ from tests.accounts import made_accounts, make_folder
 from tests.vandals.campaign import Campaign
 
 
-def test_vandals_harm_nobody_else(tmp_path: Path) -> None:
+def test_vandals_same_account(tmp_path: Path) -> None:
     campaign = Campaign(tmp_path, seed=10, acts=300)
     campaign.run()
     assert campaign.findings == []
@@ -17,7 +17,7 @@ def test_vandals_harm_nobody_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can run jobs as other accounts")
-def test_vandals_of_another_account_reach_nothing() -> None:
+def test_vandals_other_account() -> None:
     directory = make_folder("hpcq-t-vandals-")
     with made_accounts(2, directory) as accounts:
         campaign = Campaign(directory, 10, 300, accounts)

@@ -19,11 +19,11 @@ def read(case: str) -> dict[str, Observation]:
     return {seen.native_id: seen for seen in listing.observations}
 
 
-def test_listing_nothing_printed_is_empty() -> None:
+def test_listing_empty_output() -> None:
     assert read("none") == {}
 
 
-def test_listing_each_state_is_known() -> None:
+def test_listing_each_state() -> None:
     jobs = read("listing-full")
     states = {seen.native_state: (seen.state, seen.stage) for seen in jobs.values()}
     assert states == {
@@ -34,7 +34,7 @@ def test_listing_each_state_is_known() -> None:
     }
 
 
-def test_listing_foreign_job_has_its_places() -> None:
+def test_listing_foreign_job() -> None:
     held = read("listing-full")["4"]
     assert (held.name, held.owner, held.account, held.queue) == (
         "held",
@@ -47,7 +47,7 @@ def test_listing_foreign_job_has_its_places() -> None:
     assert held.start_time is None
 
 
-def test_listing_running_job_has_hosts_and_slots() -> None:
+def test_listing_running_job_hosts_and_slots() -> None:
     running = read("listing-full")["5"]
     assert (running.hosts, running.slots) == (("127.0.0.1",), 1)
     assert running.wall_time_limit_seconds == 7200
@@ -67,7 +67,7 @@ def test_listing_running_job_has_hosts_and_slots() -> None:
     ],
     ids=["zero", "three", "killed", "deleted", "deleted-held", "wall-time", "directory"],
 )
-def test_end_each_kind_is_told_apart(
+def test_end_each_kind(
     number: str,
     state: JobState,
     kind: FailureKind | None,
@@ -82,27 +82,27 @@ def test_end_each_kind_is_told_apart(
     assert seen.usage == Usage()
 
 
-def test_end_of_a_job_that_never_ran_is_its_deletion() -> None:
+def test_end_job_never_ran() -> None:
     held = read("ended")["4"]
     assert held.start_time is None
     assert held.end_time is not None
 
 
-def test_key_is_found_in_its_job_alone() -> None:
+def test_key_own_job_only() -> None:
     listing = parse.parse_jobs(recorded("ended").stdout)
     assert parse.find_key(listing, KEY, "root") == "2"
     assert parse.find_key(listing, KEY, "somebody") is None
     assert [seen.native_id for seen in listing.observations if not seen.is_keyless] == ["2"]
 
 
-def test_key_in_another_command_counts_for_nothing() -> None:
+def test_key_in_other_command() -> None:
     document = json.loads(recorded("listing-full").stdout)
     document["4"]["command"] = f"echo {KEY}"
     listing = parse.parse_jobs(json.dumps(document).encode())
     assert parse.find_key(listing, KEY, None) is None
 
 
-def test_record_without_an_id_does_not_hide_the_others() -> None:
+def test_record_without_id() -> None:
     document = json.loads(recorded("listing-full").stdout)
     del document["4"]["Job_Id"]
     listing = parse.parse_jobs(json.dumps(document).encode())
@@ -110,7 +110,7 @@ def test_record_without_an_id_does_not_hide_the_others() -> None:
     assert len(listing.observations) == len(document) - 1
 
 
-def test_text_of_perl_may_be_latin_1() -> None:
+def test_text_latin_1() -> None:
     document = json.loads(recorded("listing-full").stdout)
     document["4"]["name"] = "São João"
     text = json.dumps(document, ensure_ascii=False)
@@ -120,12 +120,12 @@ def test_text_of_perl_may_be_latin_1() -> None:
 
 
 @pytest.mark.parametrize("stdout", [b"DB error", b"[]", b'{"4": '])
-def test_document_that_is_none_is_refused(stdout: bytes) -> None:
+def test_document_invalid(stdout: bytes) -> None:
     with pytest.raises(OutputParseError):
         parse.parse_jobs(stdout)
 
 
-def test_oarsub_id_stands_behind_words_of_rules() -> None:
+def test_oarsub_id_after_rule_output() -> None:
     assert parse.parse_oarsub(recorded("oarsub")) == NativeId("2")
 
 
@@ -133,13 +133,13 @@ def test_oarsub_id_stands_behind_words_of_rules() -> None:
     ("case", "field"),
     [("oarsub-no-queue", "queue"), ("oarsub-too-many", "reservedSlots")],
 )
-def test_oarsub_refusal_names_the_field(case: str, field: str) -> None:
+def test_oarsub_refusal_field(case: str, field: str) -> None:
     with pytest.raises(InvalidSpec) as error:
         parse.parse_oarsub(recorded(case))
     assert error.value.field == field
 
 
-def test_nodes_are_counted_by_host() -> None:
+def test_nodes_by_host() -> None:
     (node,) = parse.parse_nodes(recorded("nodes").stdout)
     assert (node.name, node.is_up, node.slots_total) == ("127.0.0.1", True, 64)
 
@@ -154,7 +154,7 @@ def test_nodes_are_counted_by_host() -> None:
         ("oarhold-running", "WrongState"),
     ],
 )
-def test_refusal_becomes_the_error_that_it_means(case: str, name: str) -> None:
+def test_error_for_each_refusal(case: str, name: str) -> None:
     with pytest.raises(Exception) as error:
         ERRORS.check(recorded(case), NativeId("4"))
     assert type(error.value).__name__ == name

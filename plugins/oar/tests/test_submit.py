@@ -28,7 +28,7 @@ def carried(argv: tuple[str, ...]) -> list[str]:
     return base64.b64decode(argv[-1].rpartition(" ")[2]).decode().split("\0")
 
 
-def test_plain_job_is_told_to_oar() -> None:
+def test_oarsub_options_plain_job() -> None:
     argv = build()
     assert argv[:-1] == (
         "oarsub",
@@ -42,7 +42,7 @@ def test_plain_job_is_told_to_oar() -> None:
     assert carried(argv) == [*expected, "/bin/sh", "/study/run.sh"]
 
 
-def test_command_is_ascii_and_carries_the_key() -> None:
+def test_command_ascii_with_key() -> None:
     command = build(replace(SPEC, args=("São", "'\n\"$HOME`id`")))[-1]
     assert command.isascii()
     assert "\n" not in command
@@ -51,7 +51,7 @@ def test_command_is_ascii_and_carries_the_key() -> None:
 
 
 @pytest.mark.parametrize("value", ["it's", "a\nb", "São", "$(id)", "x;y"])
-def test_text_that_oar_would_run_is_kept_from_it(value: str) -> None:
+def test_shell_text_escaped(value: str) -> None:
     spec = replace(
         SPEC, name=value, working_directory=f"/{value}", stdout_path=f"/{value}/out", args=(value,)
     )
@@ -60,25 +60,25 @@ def test_text_that_oar_would_run_is_kept_from_it(value: str) -> None:
     assert value in carried(argv)
 
 
-def test_output_path_with_the_number_of_the_job_is_opened_by_the_job() -> None:
+def test_output_path_with_job_id() -> None:
     argv = build(replace(SPEC, stdout_path="%x-%j", stderr_path="/logs/%x"))
     assert {"--stdout=/dev/null", "--stderr=/logs/run"} <= set(argv)
     assert carried(argv)[:3] == ["/study", "/study/run-%j", "/logs/run"]
 
 
 @pytest.mark.parametrize("field", ["queue", "account"])
-def test_name_that_oar_would_run_is_refused(field: str) -> None:
+def test_name_with_shell_text_refused(field: str) -> None:
     with pytest.raises(InvalidSpec) as error:
         build(replace(SPEC, **{field: "it's"}))  # type: ignore[arg-type]
     assert error.value.field == field
 
 
-def test_job_that_is_too_long_is_refused() -> None:
+def test_job_too_long_refused() -> None:
     with pytest.raises(InvalidSpec):
         build(replace(SPEC, args=("x" * 100_000,)))
 
 
-def test_dependency_can_only_be_on_any_end() -> None:
+def test_dependency_on_any_end_only() -> None:
     def depends(condition: DependencyCondition) -> JobSpec:
         job = Dependency(native_id=NativeId("7"), uid=JobUid.new(), condition=condition)
         return replace(SPEC, depends_on=(job,))
@@ -88,7 +88,7 @@ def test_dependency_can_only_be_on_any_end() -> None:
         build(depends(DependencyCondition.SUCCESS))
 
 
-def test_interpreter_line_is_read_as_by_the_kernel() -> None:
+def test_interpreter_line_like_kernel() -> None:
     assert carried(build(script=b"#! /usr/bin/env  -S perl\n"))[6:] == [
         "/usr/bin/env",
         "-S perl",
@@ -96,7 +96,7 @@ def test_interpreter_line_is_read_as_by_the_kernel() -> None:
     ]
 
 
-def test_script_s_options_stand_where_the_request_is_silent() -> None:
+def test_script_options_where_request_silent() -> None:
     script = b"#!/bin/sh\n#OAR -l /nodes=2,walltime=1:30\n#OAR -q big\n#OAR -t besteffort\n"
     argv = build(script=script)
     assert "--resource=/resource_id=4,walltime=1:30:00" in argv
@@ -107,13 +107,13 @@ def test_script_s_options_stand_where_the_request_is_silent() -> None:
     assert "--queue=small" in argv
 
 
-def test_script_names_itself_and_its_output() -> None:
+def test_script_options_name_and_output() -> None:
     script = b"#!/bin/sh\n#OAR --name theirs\n#OAR -O %jobname%.%jobid%\n"
     found = check_script(replace(SPEC, name=""), script)
     assert (found.name, found.stdout, found.stderr) == ("theirs", "%x.%j", "theirs.e%j")
 
 
 @pytest.mark.parametrize("line", ["#OAR --array 5", "#OAR -I", "#OAR -r now", "#OAR nonsense"])
-def test_script_s_option_that_cannot_be_honoured_is_named(line: str) -> None:
+def test_script_option_unsupported(line: str) -> None:
     with pytest.raises(InvalidSpec, match="line 2"):
         check_script(SPEC, f"#!/bin/sh\n{line}\n".encode())

@@ -48,7 +48,7 @@ def run(torque: Torque, tmp_path: Path) -> Run:
 
 
 @pytest.mark.parametrize("case", _UNWRAPPED)
-def test_text_is_wrapped_as_recorded(case: str) -> None:
+def test_qstat_text_wrapped(case: str) -> None:
     wrapped = recorded(case.replace("qstat-f-1.", "qstat-f.")).stdout
     rendered = b""
     for record in filter(None, _RECORD.split(recorded(case).stdout)):
@@ -59,7 +59,7 @@ def test_text_is_wrapped_as_recorded(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", [c for c in cases("qstat-x.") if recorded(c).stdout])
-def test_xml_is_printed_as_recorded(case: str) -> None:
+def test_qstat_xml(case: str) -> None:
     output = recorded(case).stdout
     for document in filter(None, re.split(rb"(?<=</Data>\n)", output)):
         jobs = [
@@ -86,7 +86,7 @@ def _fields(output: bytes) -> list[str]:
     return [name for name in record.attributes if not name.startswith(own)]
 
 
-def test_fields_and_their_order_in_every_state(run: Run) -> None:
+def test_qstat_fields_in_each_state(run: Run) -> None:
     running = run("qsub", "-N", "running", stdin=b"sleep 600\n").stdout.decode().strip()
     held = run("qsub", "-h", stdin=b"true\n").stdout.decode().strip()
     done = run("qsub", stdin=b"exit 3\n").stdout.decode().strip()
@@ -164,14 +164,14 @@ def _same(done: subprocess.CompletedProcess[bytes], case: str, **named: str) -> 
         "version.qstat",
     ],
 )
-def test_commands_end_and_complain_as_recorded(run: Run, tmp_path: Path, case: str) -> None:
+def test_commands_exit_and_message(run: Run, tmp_path: Path, case: str) -> None:
     for name in ("hello.sh", "env.sh"):
         (tmp_path / name).write_text("true\n")
     _same(run(*recorded(case).argv), case)
 
 
 @pytest.mark.parametrize("command", ["qsub", "qstat", "qdel", "pbsnodes"])
-def test_a_server_that_is_down(run: Run, torque: Torque, command: str) -> None:
+def test_commands_server_down(run: Run, torque: Torque, command: str) -> None:
     torque.go_away()
     case = f"{command}.server-down"
     _same(run(*recorded(case).argv), case)
@@ -179,14 +179,14 @@ def test_a_server_that_is_down(run: Run, torque: Torque, command: str) -> None:
     assert run("qstat").returncode == 0
 
 
-def test_what_has_ended_cannot_be_deleted_and_ids_go_on(run: Run) -> None:
+def test_qdel_ended_job_and_next_id(run: Run) -> None:
     first = run("qsub", "-h", stdin=b"true\n").stdout
     assert (first, run("qsub", "-h", stdin=b"true\n").stdout) == (b"1.vm\n", b"2.vm\n")
     assert run("qdel", "1.vm").returncode == 0
     _same(run("qdel", "1"), "qdel.queued-again", _19="1")
 
 
-def test_holding_and_releasing(run: Run, tmp_path: Path) -> None:
+def test_qrls_held_job(run: Run, tmp_path: Path) -> None:
     run("qsub", "-h", "-N", "held", stdin=b"echo ran\n")
     assert run("qrls", "1").returncode == 0
     _until(run, "1", b"C")
@@ -194,7 +194,7 @@ def test_holding_and_releasing(run: Run, tmp_path: Path) -> None:
     assert b"-----" in run("qstat").stdout
 
 
-def test_the_table_is_printed_as_recorded(run: Run) -> None:
+def test_qstat_table(run: Run) -> None:
     run("qsub", "-h", "-N", "held", stdin=b"true\n")
     real = recorded("qstat.held").stdout.decode()
     found = run("qstat").stdout.decode()
@@ -216,7 +216,7 @@ def _recorded_fields(case: str, name: str) -> list[str]:
     return _fields(next(r for r in records if r.startswith(f"Job Id: {name}\n".encode())) + b"\n\n")
 
 
-def test_an_array_is_listed_as_recorded(run: Run, tmp_path: Path) -> None:
+def test_qstat_array(run: Run, tmp_path: Path) -> None:
     script = b"echo $PBS_ARRAYID; sleep 600\n"
     assert run("qsub", "-t", "0-3%2", "-N", "arr", stdin=script).stdout == b"1[].vm\n"
     run("qsub", "-h", stdin=b"true\n")
@@ -246,7 +246,7 @@ def test_an_array_is_listed_as_recorded(run: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "arr.o1-3").exists()
 
 
-def test_a_job_waits_for_another_as_recorded(run: Run) -> None:
+def test_qsub_dependency(run: Run) -> None:
     first = run("qsub", "-N", "running", stdin=b"sleep 600\n").stdout.decode().strip()
     depends = ("qsub", "-N", "dependent", "-W", f"depend=afterok:{first}")
     second = run(*depends, stdin=b"true\n").stdout.decode().strip()
@@ -265,7 +265,7 @@ def test_a_job_waits_for_another_as_recorded(run: Run) -> None:
     assert _shown(run)[third][1]["exit_status"] == "0"
 
 
-def test_what_can_never_be_is_refused_and_what_is_done_is_not_waited_for(run: Run) -> None:
+def test_qsub_dependency_impossible_or_met(run: Run) -> None:
     run("qsub", "-t", "1-2", stdin=b"exit 3\n")
     for index in "12":
         _until(run, f"1[{index}]", b"C")
@@ -279,7 +279,7 @@ def test_what_can_never_be_is_refused_and_what_is_done_is_not_waited_for(run: Ru
     assert b"exit_status = 4" in run("qstat", "-f", "3").stdout
 
 
-def test_too_much_wall_time_is_ended(run: Run, torque: Torque) -> None:
+def test_wall_time_exceeded(run: Run, torque: Torque) -> None:
     run("qsub", "-l", "walltime=1", stdin=b"sleep 600\n")
     _until(run, "1", b"C")
     assert b"exit_status = -11" in run("qstat", "-f", "1").stdout
@@ -289,6 +289,6 @@ def test_too_much_wall_time_is_ended(run: Run, torque: Torque) -> None:
     assert b"Exit_status=-11" in run("tracejob", "1").stdout
 
 
-def test_every_command_is_there(torque: Torque) -> None:
+def test_commands_all_present(torque: Torque) -> None:
     assert {path.name for path in torque.path.iterdir()} == set(COMMANDS)
     assert all(os.access(path, os.X_OK) for path in torque.path.iterdir())

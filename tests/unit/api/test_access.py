@@ -171,12 +171,12 @@ def operations(app: App) -> list[tuple[str, str, str]]:
     ]
 
 
-async def test_every_route_has_a_rule_and_an_expectation(site: Site) -> None:
+async def test_routes_all_with_rule_and_expectation(site: Site) -> None:
     names = {name for _, _, name in operations(site.app)}
     assert names == set(EXPECTED) == set(access.RULES)
 
 
-def test_a_route_without_a_rule_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_route_without_rule_stops_start(monkeypatch: pytest.MonkeyPatch) -> None:
     from hpcq.api.app import create_app
 
     monkeypatch.setattr(
@@ -187,7 +187,7 @@ def test_a_route_without_a_rule_stops_the_start(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("shown", BAD.values(), ids=BAD)
-async def test_access_without_a_good_token(site: Site, shown: str | None) -> None:
+async def test_access_without_valid_token(site: Site, shown: str | None) -> None:
     headers = {} if shown is None else {"Authorization": shown}
     paths = [
         (method, path)
@@ -209,7 +209,7 @@ async def test_access_without_a_good_token(site: Site, shown: str | None) -> Non
 
 
 @pytest.mark.parametrize("token", ["expired", "revoked"])
-async def test_access_with_a_token_that_is_over(site: Site, token: str) -> None:
+async def test_access_expired_token(site: Site, token: str) -> None:
     answer = await site.ask("GET", "/jobs", token)
     assert answer.status_code == 401
     assert token in answer.json()["detail"]
@@ -260,7 +260,7 @@ async def test_access_by_scope(site: Site, scope: Scope) -> None:
 
 
 @pytest.mark.parametrize("role", [Role.VIEWER, Role.USER])
-async def test_a_job_of_somebody_else_where_people_see_their_own(private: Site, role: Role) -> None:
+async def test_job_of_other_user_in_private_mode(private: Site, role: Role) -> None:
     who, bobs = f"ana the {role.value}", private.jobs["bob"]
     listed = await private.ask("GET", "/jobs", who)
     assert [job["jobId"] for job in listed.json()] == [private.jobs["ana"]]
@@ -287,7 +287,7 @@ async def test_a_job_of_somebody_else_where_people_see_their_own(private: Site, 
             ].replace("'99999'", "")
 
 
-async def test_a_dependency_on_a_job_that_may_not_be_seen(private: Site) -> None:
+async def test_dependency_on_hidden_job(private: Site) -> None:
     bobs, nobodys = private.jobs["bob"], "99999"
     refused = [
         await private.submit("ana the user", dependsOn=[{"jobId": job}]) for job in (bobs, nobodys)
@@ -297,12 +297,12 @@ async def test_a_dependency_on_a_job_that_may_not_be_seen(private: Site) -> None
     assert details[0].replace(bobs, "") == details[1].replace(nobodys, "")
 
 
-async def test_operators_see_all_jobs_where_people_see_their_own(private: Site) -> None:
+async def test_jobs_for_operator_in_private_mode(private: Site) -> None:
     listed = await private.ask("GET", "/jobs", "ana the operator")
     assert {job["jobId"] for job in listed.json()} == set(private.jobs.values())
 
 
-async def test_each_view_has_an_etag_of_its_own(private: Site) -> None:
+async def test_etag_per_user(private: Site) -> None:
     people = ("ana the user", "bob the user", "ana the operator")
 
     async def tags() -> dict[str, str]:
@@ -322,7 +322,7 @@ async def test_each_view_has_an_etag_of_its_own(private: Site) -> None:
     assert changed == {"ana the user", "ana the operator"}
 
 
-async def test_equal_keys_of_two_people_are_two_keys(site: Site) -> None:
+async def test_idempotency_key_per_user(site: Site) -> None:
     async def submit(who: str) -> tuple[str, bool]:
         answer = await site.app.client.post(
             "/jobs",
@@ -339,7 +339,7 @@ async def test_equal_keys_of_two_people_are_two_keys(site: Site) -> None:
     assert await submit("ana the operator") == (ana[0], True)
 
 
-async def test_a_job_tells_who_submitted_it_and_who_ended_it(site: Site) -> None:
+async def test_job_submitter_and_canceller(site: Site) -> None:
     job = site.jobs["ana"]
     assert (await site.ask("GET", f"/jobs/{job}", "ana the user")).json()["submittedBy"] == "ana"
     assert (await site.ask("DELETE", f"/jobs/{job}", "bob the operator")).status_code == 202
@@ -349,9 +349,7 @@ async def test_a_job_tells_who_submitted_it_and_who_ended_it(site: Site) -> None
     assert told[-1]["cancelRequestedBy"] == "bob"
 
 
-async def test_the_audit_log_has_a_line_for_changes_and_refusals(
-    site: Site, tmp_path: Path
-) -> None:
+async def test_audit_log_changes_and_refusals(site: Site, tmp_path: Path) -> None:
     path = tmp_path / "state" / "audit.jsonl"
     job = site.jobs["ana"]
     await site.ask("GET", "/jobs", "ana the user")
@@ -397,9 +395,7 @@ async def test_the_audit_log_has_a_line_for_changes_and_refusals(
         ("[::1", False),
     ],
 )
-async def test_hosts_under_which_the_service_answers(
-    plugin: None, tmp_path: Path, host: str, is_ours: bool
-) -> None:
+async def test_host_header(plugin: None, tmp_path: Path, host: str, is_ours: bool) -> None:
     async with running(tmp_path, allowed_hosts=("queue.example",)) as app:
         answer = await app.client.get("/jobs", headers={"Host": host})
         assert answer.status_code == (200 if is_ours else 421)
@@ -425,7 +421,7 @@ async def test_hosts_under_which_the_service_answers(
         ({"Sec-Fetch-Site": "same-site"}, False),
     ],
 )
-async def test_changes_by_pages_of_other_sites(
+async def test_origin_of_changes(
     plugin: None, tmp_path: Path, headers: dict[str, str], passes: bool
 ) -> None:
     async with running(tmp_path, allowed_origins=("https://portal.example",)) as app:
@@ -437,7 +433,7 @@ async def test_changes_by_pages_of_other_sites(
         assert (await app.client.get("/jobs", headers=headers)).status_code == 200
 
 
-async def test_another_site_may_ask_only_where_it_is_allowed(plugin: None, tmp_path: Path) -> None:
+async def test_cors_allowed_origins(plugin: None, tmp_path: Path) -> None:
     async with running(tmp_path, allowed_origins=("https://portal.example",)) as app:
         for origin, allowed in (("https://portal.example", True), ("https://evil.example", False)):
             answer = await app.client.options(
@@ -446,14 +442,14 @@ async def test_another_site_may_ask_only_where_it_is_allowed(plugin: None, tmp_p
             assert (answer.headers.get("access-control-allow-origin") == origin) is allowed
 
 
-async def test_an_encoded_slash_is_no_separator(app: App) -> None:
+async def test_path_encoded_slash(app: App) -> None:
     for path in ("/jobs/1%2Fhold", "/jobs%2f1"):
         answer = await app.client.post(path)
         assert answer.status_code == 404
         assert "%2F" in answer.json()["detail"]
 
 
-async def test_the_documentation_page_runs_only_its_own_scripts(app: App) -> None:
+async def test_documentation_page_content_security_policy(app: App) -> None:
     page = await app.client.get("/docs")
     policy = page.headers["content-security-policy"]
     assert "default-src 'none'" in policy

@@ -23,7 +23,7 @@ async def _submit(app: App) -> str:
     return str(answer.json()["jobId"])
 
 
-async def test_stream_of_a_reader_whose_rights_changed(
+async def test_event_stream_reader_rights_changed(
     plugin: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It ends before it tells of a job that the reader may see no more."""

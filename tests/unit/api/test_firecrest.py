@@ -28,9 +28,7 @@ def job(app: App, **fields: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("compatibility", ["none", "original"])
-async def test_submission_in_both_spellings(
-    plugin: None, tmp_path: Path, compatibility: str
-) -> None:
+async def test_submission_both_spellings(plugin: None, tmp_path: Path, compatibility: str) -> None:
     async with running(tmp_path, compatibility=compatibility) as app:
         first = await app.client.post(JOBS, json=job(app, standard_output="/tmp/out"))
         assert first.status_code == 201, first.text
@@ -40,7 +38,7 @@ async def test_submission_in_both_spellings(
         assert "/none" in (await app.client.post(JOBS, json={"job": other})).json()["message"]
 
 
-async def test_jobs_where_nobody_is_asked(plugin: None, tmp_path: Path) -> None:
+async def test_jobs_with_auth_none(plugin: None, tmp_path: Path) -> None:
     async with running(tmp_path, auth=(Method.NONE,)) as app:
         made = (await app.client.post(JOBS, json=job(app))).json()
         listed = (await app.client.get(JOBS)).json()["jobs"]
@@ -59,7 +57,7 @@ async def test_jobs_where_nobody_is_asked(plugin: None, tmp_path: Path) -> None:
         ("/firecrest/filesystem/1/ops/view?path=/etc/passwd", 404),
     ],
 )
-async def test_refusals_in_its_words(app: App, path: str, status: int) -> None:
+async def test_refusal_format(app: App, path: str, status: int) -> None:
     answer = await app.client.get(path)
     assert answer.status_code == status
     # What it has not at all is no route of it.
@@ -67,12 +65,12 @@ async def test_refusals_in_its_words(app: App, path: str, status: int) -> None:
     assert answer.json()["detail"]
 
 
-async def test_methods_that_a_route_does_not_take(app: App) -> None:
+async def test_method_not_allowed(app: App) -> None:
     answer = await app.client.put(JOBS)
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, POST")
 
 
-def test_slots_of_slurm_are_those_of_directives() -> None:
+def test_slots_from_slurm_directives() -> None:
     script = "#!/bin/sh\n#SBATCH -N 2 --ntasks-per-node=3\n#SBATCH -c2\nsrun x\n#SBATCH -n 99\n"
     asked = FirecrestJob.model_validate(
         {"workingDirectory": "/tmp", "script": script}
@@ -85,7 +83,7 @@ def test_slots_of_slurm_are_those_of_directives() -> None:
 
 
 @pytest.mark.parametrize("script", ["#SBATCH -n x\n", "#SBATCH -n\n", '#SBATCH "\n'])
-def test_directive_without_a_number(script: str) -> None:
+def test_directive_without_number(script: str) -> None:
     with pytest.raises(InvalidSpec):
         FirecrestJob.model_validate({"workingDirectory": "/tmp", "script": script}).to_submission(
             is_slurm=True
@@ -93,7 +91,7 @@ def test_directive_without_a_number(script: str) -> None:
 
 
 @given(st.text("ab\n", max_size=12), st.integers(1, 5), st.booleans())
-def test_lines_as_head_and_tail_count_them(text: str, lines: int, from_end: bool) -> None:
+def test_lines_head_and_tail(text: str, lines: int, from_end: bool) -> None:
     content = text.encode()
     whole = content.splitlines(keepends=True)
     kept = max(0, len(whole) - lines)

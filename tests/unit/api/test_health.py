@@ -22,13 +22,13 @@ async def circuits(app: App, status: int) -> dict[str, Any]:
     return told
 
 
-async def test_closed_circuits_are_shown(app: App) -> None:
+async def test_circuits_closed(app: App) -> None:
     await app.asked_again()
     assert await circuits(app, 200) == {"scheduler": CLOSED, "accounting": CLOSED}
     Health.model_validate((await app.client.get("/health/ready")).json())
 
 
-async def test_a_scheduler_that_is_away_is_shown_and_left_in_peace(app: App) -> None:
+async def test_circuits_scheduler_down(app: App) -> None:
     await app.asked_again()
     for _ in range(5):
         app.scheduler.fail_next("jobs", SchedulerUnavailable("It is away."))
@@ -50,7 +50,7 @@ async def test_a_scheduler_that_is_away_is_shown_and_left_in_peace(app: App) -> 
     assert (await app.client.post("/jobs", json=app.body)).status_code == 201
 
 
-async def test_a_circuit_that_submissions_opened_makes_the_service_not_ready(app: App) -> None:
+async def test_circuits_opened_by_submissions(app: App) -> None:
     await app.asked_again()
     listing = app.scheduler.hold_back_next("jobs")
     app.context.monitor.wake()
@@ -69,7 +69,7 @@ async def test_a_circuit_that_submissions_opened_makes_the_service_not_ready(app
     assert (await circuits(app, 200))["scheduler"] == CLOSED
 
 
-async def test_an_accounting_that_is_away_leaves_the_service_ready(app: App) -> None:
+async def test_circuits_accounting_down(app: App) -> None:
     await app.asked_again()
     for number in range(5):
         app.scheduler.fail_next("history", HANGS)

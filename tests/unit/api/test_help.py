@@ -40,7 +40,7 @@ def site(tmp_path: Path) -> Path:
 
 @pytest.mark.usefixtures("site")
 @pytest.mark.parametrize("path", ["/help", "/help/", "/queue/help", "/queue//help/"])
-async def test_front_page_without_a_token(closed: App, path: str) -> None:
+async def test_front_page_without_token(closed: App, path: str) -> None:
     answer = await closed.client.get(path, follow_redirects=True)
     assert (answer.status_code, answer.url.path) == (200, "/queue/help/index.html")
     assert "Help" in answer.text
@@ -48,14 +48,14 @@ async def test_front_page_without_a_token(closed: App, path: str) -> None:
 
 @pytest.mark.usefixtures("site")
 @pytest.mark.parametrize("path", ["/help/pt", "/queue/help/pt/"])
-async def test_front_page_in_portuguese(closed: App, path: str) -> None:
+async def test_front_page_portuguese(closed: App, path: str) -> None:
     answer = await closed.client.get(path, follow_redirects=True)
     assert answer.url.path == "/queue/help/pt/index.html"
     assert "Ajuda" in answer.text
 
 
 @pytest.mark.usefixtures("site")
-async def test_pages_run_their_own_scripts_only(closed: App) -> None:
+async def test_pages_content_security_policy(closed: App) -> None:
     policy = (await closed.client.get("/help/index.html")).headers["content-security-policy"]
     assert f"script-src 'self' '{_hashed(SCRIPT)}';" in policy
     assert policy.startswith("default-src 'none';")
@@ -64,7 +64,7 @@ async def test_pages_run_their_own_scripts_only(closed: App) -> None:
 
 
 @pytest.mark.usefixtures("site")
-async def test_pages_are_asked_for_again(closed: App) -> None:
+async def test_pages_revalidated(closed: App) -> None:
     first = await closed.client.get("/help/index.html")
     assert first.headers["cache-control"] == "no-cache"
     again = {"If-None-Match": first.headers["etag"]}
@@ -84,7 +84,7 @@ async def test_pages_are_asked_for_again(closed: App) -> None:
         "/help/\0.html",
     ],
 )
-async def test_nothing_else_is_shown(closed: App, path: str) -> None:
+async def test_other_paths_hidden(closed: App, path: str) -> None:
     answer = await closed.client.get(path.replace("\0", "%00"))
     assert answer.status_code in (401, 404)
     assert "secret" not in answer.text
@@ -94,11 +94,11 @@ async def test_nothing_else_is_shown(closed: App, path: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path"), [("POST", "/help"), ("GET", "/helpful"), ("GET", "/jobs/help")]
 )
-async def test_only_the_folder_is_open(closed: App, method: str, path: str) -> None:
+async def test_access_help_folder_only(closed: App, method: str, path: str) -> None:
     assert (await closed.client.request(method, path)).status_code == 401
 
 
-async def test_without_a_site(closed: App) -> None:
+async def test_help_not_built(closed: App) -> None:
     for path in ("/help", "/help/pt"):
         answer = await closed.client.get(path)
         assert answer.status_code == 404

@@ -36,7 +36,7 @@ async def forgotten(app: App, job_id: str) -> None:
     app.context.table.apply(gone=[JobUid(job["uid"])])
 
 
-async def test_filters_choose_the_jobs_that_fit_all_of_them(app: App) -> None:
+async def test_filters_combined(app: App) -> None:
     first = await submitted(app, name="pmo-1", queue="batch")
     second = await submitted(app, name="pmo-2", hold=True)
     assert await ids(app, "name=pmo-*") == [first, second]
@@ -53,7 +53,7 @@ async def test_filters_choose_the_jobs_that_fit_all_of_them(app: App) -> None:
     assert await ids(app, "arrayJobId=1") == []
 
 
-async def test_an_empty_value_is_no_filter(app: App) -> None:
+async def test_filter_empty_value(app: App) -> None:
     job_id = await submitted(app)
     names = ["state", "status", "owner", "queue", "name", "program", "text", "arrayJobId"]
     names += ["workingDirectory", "submittedAfter", "endedBefore", "active", "archived", "sort"]
@@ -78,9 +78,7 @@ async def test_an_empty_value_is_no_filter(app: App) -> None:
         ("state=DONE&state=FAILED", "state", "more than once"),
     ],
 )
-async def test_a_wrong_parameter_is_refused_by_its_name(
-    app: App, query: str, field: str, said: str
-) -> None:
+async def test_parameter_invalid(app: App, query: str, field: str, said: str) -> None:
     answer = await app.client.get(f"/jobs?{query}")
     assert answer.status_code == 422
     problem = answer.json()
@@ -88,20 +86,20 @@ async def test_a_wrong_parameter_is_refused_by_its_name(
     assert said in json.dumps(problem)
 
 
-async def test_the_summary_refuses_what_is_no_filter(app: App) -> None:
+async def test_summary_parameter_not_a_filter(app: App) -> None:
     for query in ("sort=name", "limit=3", "fields=jobId", "archived=true"):
         assert (await app.client.get(f"/jobs/summary?{query}")).status_code == 422
 
 
 @pytest.mark.parametrize("query", ["archived=true", "endedAfter=2026-11-22T12:00:00Z"])
-async def test_old_jobs_are_sorted_by_their_times_alone(app: App, query: str) -> None:
+async def test_archived_jobs_sort_by_time_only(app: App, query: str) -> None:
     answer = await app.client.get(f"/jobs?{query}&sort=name")
     assert answer.status_code == 422
     assert "submitTime or endTime" in answer.text or "endTime or submitTime" in answer.text
     assert (await app.client.get(f"/jobs?{query}&sort=-submitTime")).status_code == 200
 
 
-async def test_old_jobs_are_found_by_time_or_when_asked_for(app: App) -> None:
+async def test_archived_jobs_by_time_or_flag(app: App) -> None:
     old = await submitted(app, name="old")
     await forgotten(app, old)
     new = await submitted(app, name="new")
@@ -116,7 +114,7 @@ async def test_old_jobs_are_found_by_time_or_when_asked_for(app: App) -> None:
     assert await ids(app, f"submittedAfter={an_hour_ago}&sort=submitTime") == [old, new]
 
 
-async def test_pages_carry_the_query_and_no_other_takes_their_cursor(app: App) -> None:
+async def test_page_links_query_and_cursor(app: App) -> None:
     for number in range(5):
         await submitted(app, name=f"n{number}")
     url, found = "/jobs?sort=-name&active=true&limit=2&fields=name", []
@@ -140,7 +138,7 @@ async def test_pages_carry_the_query_and_no_other_takes_their_cursor(app: App) -
         assert "another query" in answer.text
 
 
-async def test_a_made_up_cursor_is_refused(app: App) -> None:
+async def test_cursor_forged(app: App) -> None:
     await submitted(app)
     link = (await app.client.get("/jobs?sort=name&limit=1")).headers.get("Link")
     assert link is None
@@ -156,14 +154,14 @@ async def test_a_made_up_cursor_is_refused(app: App) -> None:
 
 
 @pytest.mark.parametrize("query", ["fields=state,jobId", "fields=state,jobId&sort=name"])
-async def test_fields_leave_all_others_out(app: App, query: str) -> None:
+async def test_fields_selection(app: App, query: str) -> None:
     job_id = await submitted(app)
     answer = await app.client.get(f"/jobs?{query}")
     assert answer.json() == [{"jobId": job_id, "state": "QUEUED"}]
     assert answer.text.startswith('[{"jobId"')
 
 
-async def test_a_filtered_listing_is_known_until_its_own_jobs_change(app: App) -> None:
+async def test_filtered_listing_etag(app: App) -> None:
     await submitted(app, name="mine")
     # What the scheduler's first look at it tells is a change too.
     await app.asked_again()
@@ -181,7 +179,7 @@ async def test_a_filtered_listing_is_known_until_its_own_jobs_change(app: App) -
     assert (await app.client.get("/jobs?name=mine", headers=known)).status_code == 200
 
 
-async def test_the_summary_takes_the_filters(app: App) -> None:
+async def test_summary_filters(app: App) -> None:
     await submitted(app, name="one", hold=True)
     await submitted(app, name="two")
     counts = (await app.client.get("/jobs/summary?name=one")).json()

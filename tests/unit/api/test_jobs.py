@@ -18,7 +18,7 @@ from hpcq.schedulers.base import ParseFailure
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_job_is_submitted_listed_read_held_released_and_deleted(app: App) -> None:
+async def test_job_submission_to_delete(app: App) -> None:
     answer = await app.client.post("/jobs", json=app.body)
     assert answer.status_code == 201
     job_id, uid = answer.json()["jobId"], answer.json()["uid"]
@@ -36,7 +36,7 @@ async def test_a_job_is_submitted_listed_read_held_released_and_deleted(app: App
     assert (await app.client.get(f"/jobs/{job_id}")).json()["failureKind"] == "CANCELLED"
 
 
-async def test_usage_over_time_is_a_list_of_samples(app: App) -> None:
+async def test_usage_samples(app: App) -> None:
     job_id = (await app.client.post("/jobs", json=app.body)).json()["jobId"]
     native_id = app.scheduler.queue[job_id].native_id
     taken_at = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -62,7 +62,7 @@ async def test_usage_over_time_is_a_list_of_samples(app: App) -> None:
     assert (await app.client.get(f"/jobs/{job_id}/usage?since=0")).status_code == 422
 
 
-async def test_a_whole_job_can_be_sent_back(app: App) -> None:
+async def test_submission_of_whole_job(app: App) -> None:
     body = {
         **app.body,
         "args": ["a", ""],
@@ -86,7 +86,7 @@ async def test_a_whole_job_can_be_sent_back(app: App) -> None:
     assert first == second
 
 
-def test_submission_ignores_every_field_that_only_answers_carry() -> None:
+def test_submission_answer_only_fields_ignored() -> None:
     answered = {info.alias for info in Job.model_fields.values()}
     assert answered <= JobSubmission.model_json_schema()["properties"].keys()
     body = JOB_EXAMPLE | {"dependsOn": None, "name": "again"}
@@ -142,7 +142,7 @@ def test_submission_ignores_every_field_that_only_answers_carry() -> None:
         ({"array": {"first": 1, "last": 2, "step": 0}}, 400, "array.step"),
     ],
 )
-async def test_what_cannot_be_a_job_is_refused_by_name(
+async def test_submission_invalid_field(
     app: App, fields: dict[str, Any], status: int, where: str
 ) -> None:
     await app.asked_again()
@@ -168,7 +168,7 @@ async def test_what_cannot_be_a_job_is_refused_by_name(
         ({"memoryLimit": 2}, {"memory_limit_bytes": 2 << 30}),
     ],
 )
-async def test_a_number_is_understood_as(
+async def test_submission_number_forms(
     app: App, fields: dict[str, Any], read: dict[str, Any]
 ) -> None:
     answer = await app.client.post("/jobs", json=app.body | fields)
@@ -178,9 +178,7 @@ async def test_a_number_is_understood_as(
 
 
 @pytest.mark.parametrize("field", ["workingDirectory", "reservedSlots", "scriptFile"])
-async def test_mandatory_content_that_is_absent_is_as_one_that_is_null(
-    app: App, field: str
-) -> None:
+async def test_submission_mandatory_field_absent_or_null(app: App, field: str) -> None:
     absent = {name: value for name, value in app.body.items() if name != field}
     answers = [
         await app.client.post("/jobs", json=body) for body in (absent, {**absent, field: None})
@@ -191,7 +189,7 @@ async def test_mandatory_content_that_is_absent_is_as_one_that_is_null(
     assert answers[0].json() == answers[1].json()
 
 
-async def test_an_empty_name_is_the_default_name(app: App) -> None:
+async def test_name_empty(app: App) -> None:
     job_id = (await app.client.post("/jobs", json=app.body | {"name": ""})).json()["jobId"]
     assert (await app.client.get(f"/jobs/{job_id}")).json()["name"] == "work"
 
@@ -211,9 +209,7 @@ async def test_an_empty_name_is_the_default_name(app: App) -> None:
         ("GET", "/health/ready?x=1&x=1", "x"),
     ],
 )
-async def test_a_parameter_given_twice_is_refused(
-    app: App, method: str, address: str, where: str
-) -> None:
+async def test_parameter_twice(app: App, method: str, address: str, where: str) -> None:
     answer = await app.client.request(method, address, json=app.body if method == "POST" else None)
     problem = answer.json()
     assert (answer.status_code, problem["field"]) == (422, where)
@@ -224,7 +220,7 @@ async def test_a_parameter_given_twice_is_refused(
     "path",
     ["/jobs", "/programs", "/health/live", "/health/ready", "/docs", "/openapi.json", "/nothing"],
 )
-async def test_head_is_answered_as_get_without_a_body(app: App, path: str) -> None:
+async def test_head_without_body(app: App, path: str) -> None:
     await app.asked_again()
     got, head = await app.client.get(path), await app.client.head(path)
     assert (head.status_code, head.content) == (got.status_code, b"")
@@ -235,7 +231,7 @@ async def test_head_is_answered_as_get_without_a_body(app: App, path: str) -> No
     assert head.headers["content-length"] == str(len(got.content))
 
 
-async def test_head_of_a_job_and_its_usage_is_that_of_get(app: App) -> None:
+async def test_head_of_job_and_usage(app: App) -> None:
     job_id = (await app.client.post("/jobs", json=app.body)).json()["jobId"]
     for path in (f"/jobs/{job_id}", f"/jobs/{job_id}/usage"):
         head = await app.client.head(path)
@@ -255,21 +251,19 @@ async def test_head_of_a_job_and_its_usage_is_that_of_get(app: App) -> None:
         ("POST", "/openapi.json", "GET, HEAD"),
     ],
 )
-async def test_a_method_that_is_not_known_is_told_the_others(
-    app: App, method: str, path: str, allowed: str
-) -> None:
+async def test_method_not_allowed(app: App, method: str, path: str, allowed: str) -> None:
     answer = await app.client.request(method, path)
     assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
 
 
 @pytest.mark.parametrize("path", ["/jobs", "/jobs/", "//jobs", "//jobs/", "///jobs//"])
-async def test_slashes_too_many_lead_to_the_same_route(app: App, path: str) -> None:
+async def test_slashes_doubled(app: App, path: str) -> None:
     await app.asked_again()
     answer = await app.client.get(f"http://service{path}")
     assert answer.status_code == 200
 
 
-async def test_null_is_absent(app: App) -> None:
+async def test_submission_null_fields(app: App) -> None:
     optional = [
         info.alias or name
         for name, info in JobSubmission.model_fields.items()
@@ -282,7 +276,7 @@ async def test_null_is_absent(app: App) -> None:
     assert spec.environment.keys() == {"HPCQ_SCRIPT_DIRECTORY"}
 
 
-async def test_the_version_is_compared_weakly(app: App) -> None:
+async def test_etag_weak_comparison(app: App) -> None:
     await app.asked_again()
     tag = (await app.client.get("/jobs")).headers["etag"]
     bare = tag.removeprefix("W/")
@@ -313,9 +307,7 @@ async def test_the_version_is_compared_weakly(app: App) -> None:
         ("*;q=0", False),
     ],
 )
-async def test_a_listing_is_packed_only_for_those_who_accept_it(
-    app: App, accepted: str, packed: bool
-) -> None:
+async def test_listing_compressed_if_accepted(app: App, accepted: str, packed: bool) -> None:
     for _ in range(5):
         app.scheduler.enqueue()
     await app.asked_again()
@@ -325,7 +317,7 @@ async def test_a_listing_is_packed_only_for_those_who_accept_it(
     assert len(answer.json()) == 5
 
 
-async def test_an_outage_is_told_by_readiness_and_changes_no_answer(app: App) -> None:
+async def test_readiness_during_outage(app: App) -> None:
     native_id = app.scheduler.enqueue(state=JobState.RUNNING)
     await app.asked_again()
     assert (await app.client.get("/health/ready")).status_code == 200
@@ -342,7 +334,7 @@ async def test_an_outage_is_told_by_readiness_and_changes_no_answer(app: App) ->
     assert (await app.client.get("/health/ready")).status_code == 200
 
 
-async def test_a_queue_that_was_never_heard_of_is_not_taken_for_empty(silent: App) -> None:
+async def test_listing_before_first_poll(silent: App) -> None:
     for path in ("/jobs", "/jobs?expand=resourceUsage", "/jobs?limit=3"):
         answer = await silent.client.get(path)
         assert (answer.status_code, answer.json()["code"]) == (503, "scheduler_unavailable")
@@ -354,13 +346,13 @@ async def test_a_queue_that_was_never_heard_of_is_not_taken_for_empty(silent: Ap
     assert remembered.headers["x-stale"] == "true"
 
 
-async def test_an_empty_queue_that_was_heard_of_is_empty(app: App) -> None:
+async def test_listing_of_empty_queue(app: App) -> None:
     await app.asked_again()
     answer = await app.client.get("/jobs")
     assert (answer.status_code, answer.json()) == (200, [])
 
 
-async def test_a_job_that_cannot_be_read_hides_no_other(app: App) -> None:
+async def test_listing_with_unreadable_job(app: App) -> None:
     app.scheduler.unreadable = [ParseFailure(reason="cut", excerpt="<job")]
     app.scheduler.enqueue(name="\udcff", native_state="\ud800", hosts=("\udc80",), slots=10**30)
     fine = app.scheduler.enqueue()
@@ -370,7 +362,7 @@ async def test_a_job_that_cannot_be_read_hides_no_other(app: App) -> None:
         assert [Job.model_validate(job).job_id for job in jobs] == ["1", fine]
 
 
-async def test_a_client_that_disconnects_does_not_lose_its_job(app: App) -> None:
+async def test_submission_client_disconnects(app: App) -> None:
     answer = app.scheduler.hold_back_next("submit")
     posting = asyncio.create_task(app.client.post("/jobs", json=app.body))
     await answer.ready.wait()
@@ -383,7 +375,7 @@ async def test_a_client_that_disconnects_does_not_lose_its_job(app: App) -> None
     assert (job["jobId"], job["uid"]) == ("1", key.uid)
 
 
-async def test_the_listing_is_read_in_pages(app: App) -> None:
+async def test_listing_pages(app: App) -> None:
     ids = [app.scheduler.enqueue() for _ in range(5)]
     await app.asked_again()
     url, found, tags = "/jobs?expand=resourceUsage&limit=2", [], set()
@@ -413,12 +405,12 @@ async def test_the_listing_is_read_in_pages(app: App) -> None:
         ("offset=3", "offset"),
     ],
 )
-async def test_a_page_that_cannot_be_is_refused(app: App, query: str, where: str) -> None:
+async def test_listing_page_invalid(app: App, query: str, where: str) -> None:
     answer = await app.client.get(f"/jobs?{query}")
     assert (answer.status_code, answer.json()["field"]) == (422, where)
 
 
-async def test_a_listing_without_limit_says_when_there_is_more(app: App) -> None:
+async def test_listing_without_limit_link(app: App) -> None:
     job_id = (await app.client.post("/jobs", json=app.body)).json()["jobId"]
     app.scheduler.run(job_id)
     app.scheduler.end(job_id)

@@ -52,7 +52,7 @@ def anyio_backend() -> str:
 
 
 @pytest.mark.parametrize("size", [0, 1, 2**20, 2**20 + 1, 3 * 2**20, 2**22 + 7])
-async def test_answer_arrives_whole_in_bounded_pieces(size: int) -> None:
+async def test_large_answer_in_bounded_pieces(size: int) -> None:
     body = version(1, size)
     reader = Reader(LargeAnswers(MEBIBYTE), body)
     reader.read()
@@ -61,7 +61,7 @@ async def test_answer_arrives_whole_in_bounded_pieces(size: int) -> None:
     assert max(reader.pieces) <= 2**20
 
 
-async def test_readers_of_one_version_share_its_memory() -> None:
+async def test_large_answer_memory_shared_by_readers() -> None:
     answers, body = LargeAnswers(MEBIBYTE), version(1)
     readers = [Reader(answers, body) for _ in range(10)]
     await eventually(lambda: _true(all(hasattr(reader, "length") for reader in readers)))
@@ -71,7 +71,7 @@ async def test_readers_of_one_version_share_its_memory() -> None:
     assert all((reader.received,) == body for reader in readers)
 
 
-async def test_readers_of_the_oldest_version_are_cut_off() -> None:
+async def test_large_answer_oldest_version_cut_off() -> None:
     answers = LargeAnswers(12 * MEBIBYTE)
     readers = [Reader(answers, version(number)) for number in (1, 1, 2, 3, 4, 5)]
     await asyncio.gather(readers[0].task, readers[1].task, readers[2].task)
@@ -81,7 +81,7 @@ async def test_readers_of_the_oldest_version_are_cut_off() -> None:
     assert [reader.is_complete for reader in readers] == [False] * 3 + [True] * 3
 
 
-async def test_pieces_that_versions_share_count_once() -> None:
+async def test_large_answer_shared_pieces_count_once() -> None:
     answers, shared = LargeAnswers(12 * MEBIBYTE), version(0, 10 * MEBIBYTE)
     readers = [Reader(answers, (*shared, bytes([number]))) for number in range(1, 9)]
     await eventually(lambda: _true(all(hasattr(reader, "length") for reader in readers)))
@@ -92,7 +92,7 @@ async def test_pieces_that_versions_share_count_once() -> None:
     assert all(reader.is_complete for reader in readers)
 
 
-async def test_two_newest_versions_have_place_whatever_they_take() -> None:
+async def test_large_answer_two_newest_versions_over_limit() -> None:
     answers = LargeAnswers(1024)
     readers = [Reader(answers, version(number)) for number in (1, 2)]
     await eventually(lambda: _true(all(hasattr(reader, "length") for reader in readers)))
@@ -102,7 +102,7 @@ async def test_two_newest_versions_have_place_whatever_they_take() -> None:
     assert all(reader.is_complete for reader in readers)
 
 
-async def test_memory_is_free_once_read() -> None:
+async def test_large_answer_memory_freed() -> None:
     answers = LargeAnswers(8 * MEBIBYTE)
     for number in range(20):
         reader = Reader(answers, version(number))

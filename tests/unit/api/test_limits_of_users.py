@@ -34,11 +34,11 @@ def most_at_once(limit: RateLimit, user: str, at: float) -> int:
 @pytest.mark.parametrize(
     ("per_second", "burst"), [(5, 50), (0.5, 5), (0.1, 1), (0.001, 1), (2.5, 25)]
 )
-def test_bucket_holds_ten_seconds_worth_and_at_least_one(per_second: float, burst: int) -> None:
+def test_rate_limit_burst_ten_seconds_or_one(per_second: float, burst: int) -> None:
     assert most_at_once(RateLimit(per_second), "ana", 100.0) == burst
 
 
-def test_bucket_fills_at_the_rate_and_not_beyond() -> None:
+def test_rate_limit_refill() -> None:
     limit = RateLimit(5)
     assert most_at_once(limit, "ana", 100.0) == 50
     assert most_at_once(limit, "ana", 101.0) == 5
@@ -46,7 +46,7 @@ def test_bucket_fills_at_the_rate_and_not_beyond() -> None:
     assert most_at_once(limit, "ana", 1000.0) == 50
 
 
-def test_request_is_let_through_when_it_was_told_to_come_again() -> None:
+def test_rate_limit_retry_after() -> None:
     limit, now = RateLimit(0.25), 100.0
     most_at_once(limit, "ana", now)
     with pytest.raises(TooManyRequests) as refused:
@@ -55,12 +55,12 @@ def test_request_is_let_through_when_it_was_told_to_come_again() -> None:
     limit.count("ana", now + refused.value.retry_after_seconds)
 
 
-def test_each_user_has_a_bucket() -> None:
+def test_rate_limit_per_user() -> None:
     limit = RateLimit(1)
     assert most_at_once(limit, "ana", 0.0) == most_at_once(limit, "bob", 0.0) == 10
 
 
-def test_full_buckets_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rate_limit_full_buckets_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hpcq.api.rate_limit._MOST_USERS", 100)
     limit = RateLimit(1)
     for number in range(1000):
@@ -68,7 +68,7 @@ def test_full_buckets_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(limit._full_at) <= 100
 
 
-def test_without_a_setting_there_is_no_limit() -> None:
+def test_rate_limit_unset() -> None:
     limit = RateLimit(None)
     for _ in range(10_000):
         limit.count("ana", 0.0)
@@ -76,9 +76,7 @@ def test_without_a_setting_there_is_no_limit() -> None:
 
 
 @pytest.mark.anyio
-async def test_user_beyond_the_rate_is_told_when_to_come_again(
-    plugin: None, tmp_path: Path
-) -> None:
+async def test_rate_limit_exceeded_answer(plugin: None, tmp_path: Path) -> None:
     # One request, and the next after a thousand seconds.
     async with running(tmp_path, **ANA, max_requests_per_second=0.001) as app:
         assert (await app.client.get("/jobs")).status_code == 200
@@ -107,7 +105,7 @@ FULL = (429, "quota_exceeded")
 
 
 @pytest.mark.anyio
-async def test_user_may_have_so_many_jobs_that_are_not_over(plugin: None, tmp_path: Path) -> None:
+async def test_job_limit_open_jobs(plugin: None, tmp_path: Path) -> None:
     async with running(tmp_path, **ANA, max_jobs_per_user=2) as app:
         app.scheduler.enqueue(owner="ana")
         status, first = await submit(app)
@@ -131,7 +129,7 @@ async def test_user_may_have_so_many_jobs_that_are_not_over(plugin: None, tmp_pa
 
 
 @pytest.mark.anyio
-async def test_submissions_at_once_do_not_pass_the_limit(plugin: None, tmp_path: Path) -> None:
+async def test_job_limit_concurrent_submissions(plugin: None, tmp_path: Path) -> None:
     async with running(tmp_path, **ANA, max_jobs_per_user=3) as app:
         first = app.scheduler.hold_back_next("submit")
         waiting = asyncio.create_task(submit(app))
@@ -142,7 +140,7 @@ async def test_submissions_at_once_do_not_pass_the_limit(plugin: None, tmp_path:
 
 
 @pytest.mark.anyio
-async def test_failed_submission_takes_no_place(plugin: None, tmp_path: Path) -> None:
+async def test_job_limit_failed_submission(plugin: None, tmp_path: Path) -> None:
     async with running(tmp_path, **ANA, max_jobs_per_user=1) as app:
         for _ in range(3):
             app.scheduler.fail_next("submit", CommandMissing("There is no qsub."))
@@ -152,9 +150,7 @@ async def test_failed_submission_takes_no_place(plugin: None, tmp_path: Path) ->
 
 
 @pytest.mark.anyio
-async def test_same_submission_again_is_answered_beyond_the_limit(
-    plugin: None, tmp_path: Path
-) -> None:
+async def test_job_limit_repeated_key(plugin: None, tmp_path: Path) -> None:
     async with running(tmp_path, **ANA, max_jobs_per_user=1) as app:
         key = {"Idempotency-Key": "monday"}
         for _ in range(2):
@@ -164,7 +160,7 @@ async def test_same_submission_again_is_answered_beyond_the_limit(
 
 
 @pytest.mark.anyio
-async def test_jobs_of_before_a_restart_count(plugin: None, tmp_path: Path) -> None:
+async def test_job_limit_after_restart(plugin: None, tmp_path: Path) -> None:
     async with running(tmp_path, **ANA, max_jobs_per_user=1) as app:
         assert (await submit(app))[0] == 201
     (tmp_path / "work" / "run.sh").unlink()
@@ -174,7 +170,7 @@ async def test_jobs_of_before_a_restart_count(plugin: None, tmp_path: Path) -> N
 
 
 @pytest.mark.anyio
-async def test_array_with_a_million_tasks_is_refused(plugin: None, tmp_path: Path) -> None:
+async def test_job_limit_array_million_tasks(plugin: None, tmp_path: Path) -> None:
     async with running(tmp_path) as app:
         answer = await app.client.post(
             "/jobs", json=app.body | {"array": {"first": 1, "last": 10**6}}

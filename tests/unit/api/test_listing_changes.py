@@ -74,7 +74,7 @@ async def _submit(app: App) -> dict[str, str]:
     return body
 
 
-async def test_changes_come_after_reload(plugin: None, tmp_path: Path) -> None:
+async def test_changes_after_reload(plugin: None, tmp_path: Path) -> None:
     async with running(tmp_path) as app, following(app) as told:
         await eventually(lambda: _true(len(told.events) >= 2))
         assert [kind for _, kind, _ in told.events[:2]] == ["reload", "jobs"]
@@ -85,7 +85,7 @@ async def test_changes_come_after_reload(plugin: None, tmp_path: Path) -> None:
         assert [set(job) for job in data["jobs"]] == [set(job) for job in listed]
 
 
-async def test_changes_go_on_after_a_known_id(plugin: None, tmp_path: Path) -> None:
+async def test_changes_from_known_id(plugin: None, tmp_path: Path) -> None:
     async with running(tmp_path) as app:
         async with following(app) as told:
             first = (await _submit(app))["jobId"]
@@ -97,13 +97,13 @@ async def test_changes_go_on_after_a_known_id(plugin: None, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("known", ["", "x", "00000000-1", "-", "9999999999999", "\u0663"])
-async def test_unknown_id_reloads(plugin: None, tmp_path: Path, known: str) -> None:
+async def test_changes_from_unknown_id(plugin: None, tmp_path: Path, known: str) -> None:
     async with running(tmp_path) as app, following(app, known) as told:
         await eventually(lambda: _true(len(told.events) >= 1))
         assert told.events[0][1] == "reload"
 
 
-async def test_deleted_job_is_gone(plugin: None, tmp_path: Path) -> None:
+async def test_changes_deleted_job(plugin: None, tmp_path: Path) -> None:
     async with running(tmp_path) as app, following(app) as told:
         job = await _submit(app)
         await told.until("jobs", "jobs", job["jobId"])
@@ -111,7 +111,7 @@ async def test_deleted_job_is_gone(plugin: None, tmp_path: Path) -> None:
         await told.until("jobs", "gone", job["uid"])
 
 
-async def test_own_listing_is_reloaded(
+async def test_changes_own_listing(
     plugin: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who sees their own jobs alone is told nothing of others, not even an id."""

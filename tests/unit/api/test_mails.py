@@ -65,14 +65,14 @@ async def arrived(server: MailServer, count: int) -> list[str]:
     return [mail.message["Subject"] for mail in server.mails]
 
 
-async def test_mail_where_nobody_sends_any(app: App) -> None:
+async def test_mail_not_configured(app: App) -> None:
     answer = await app.client.post("/jobs", json=app.body | ASKED)
     assert (answer.status_code, answer.json()["field"]) == (501, "mailTo")
     fields = (await app.client.get("/cluster")).json()["capabilities"]["fields"]
     assert not {"mailTo", "mailOn"} & set(fields)
 
 
-async def test_mails_about_a_job(sending: App, server: MailServer) -> None:
+async def test_mail_events_of_job(sending: App, server: MailServer) -> None:
     fields = (await sending.client.get("/cluster")).json()["capabilities"]["fields"]
     assert {"mailTo", "mailOn"} <= set(fields)
     job_id = await submit(sending, **ASKED)
@@ -86,7 +86,7 @@ async def test_mails_about_a_job(sending: App, server: MailServer) -> None:
     assert [list(mail.recipients) for mail in server.mails] == [["ana@site.example"]] * 2
 
 
-async def test_scheduler_is_asked_for_no_mail(sending: App) -> None:
+async def test_mail_not_requested_from_scheduler(sending: App) -> None:
     await submit(sending, **ASKED)
     (spec,) = sending.scheduler.submitted.values()
     assert (spec.mail_to, spec.mail_on) == ("ana@site.example", ())
@@ -94,7 +94,7 @@ async def test_scheduler_is_asked_for_no_mail(sending: App) -> None:
     assert entry.record.spec.mail_on == (MailEvent.BEGIN, MailEvent.END)
 
 
-async def test_address_to_which_the_site_lets_no_mail_go(sending: App) -> None:
+async def test_mail_address_not_allowed(sending: App) -> None:
     for address in ("ana@other.example", "ana"):
         answer = await sending.client.post("/jobs", json=sending.body | {"mailTo": address})
         problem = answer.json()
@@ -103,9 +103,7 @@ async def test_address_to_which_the_site_lets_no_mail_go(sending: App) -> None:
     assert not sending.scheduler.submitted
 
 
-async def test_mail_that_is_refused_for_good_is_not_sent_again(
-    sending: App, server: MailServer
-) -> None:
+async def test_mail_refused_permanently(sending: App, server: MailServer) -> None:
     """Those after it go, also those about the same job."""
 
     def answer(mail: Mail) -> str:
@@ -122,7 +120,7 @@ async def test_mail_that_is_refused_for_good_is_not_sent_again(
     assert found["hpcq_delivery_attempts_total", "mail", "given_up"] == 1
 
 
-async def test_mail_that_is_refused_for_now_is_sent_again(sending: App, server: MailServer) -> None:
+async def test_mail_refused_temporarily(sending: App, server: MailServer) -> None:
     seen: list[Mail] = []
 
     def answer(mail: Mail) -> str:
@@ -137,7 +135,7 @@ async def test_mail_that_is_refused_for_now_is_sent_again(sending: App, server: 
     assert len(server.refused) == 3
 
 
-async def test_mail_that_cannot_be_made_holds_up_no_other(
+async def test_mail_unrenderable(
     sending: App, server: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*arguments: Any) -> Any:
@@ -151,7 +149,7 @@ async def test_mail_that_cannot_be_made_holds_up_no_other(
     assert "good" in (await arrived(server, 1))[0]
 
 
-async def test_mail_while_the_server_is_away(
+async def test_mail_server_down(
     plugin: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The service is ready meanwhile, takes jobs, and sends the mails later."""

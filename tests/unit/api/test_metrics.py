@@ -41,7 +41,7 @@ def samples(text: str) -> dict[tuple[str, ...], float]:
     }
 
 
-async def test_requests_are_counted_by_route_method_and_class_of_status(app: App) -> None:
+async def test_requests_by_route_method_status(app: App) -> None:
     await app.client.get("/jobs")
     await app.client.head("/jobs/")
     await app.client.get("/jobs/12345")
@@ -61,14 +61,14 @@ async def test_requests_are_counted_by_route_method_and_class_of_status(app: App
     assert found["hpcq_request_duration_seconds_bucket", "+Inf", "listJobs"] == 2
 
 
-async def test_a_refusal_is_counted_under_its_route(plugin: None, tmp_path: Path) -> None:
+async def test_refusal_by_route(plugin: None, tmp_path: Path) -> None:
     async with running(tmp_path) as app:
         await app.client.post("/jobs", json=app.body, headers={"Host": "evil.example"})
         found = await scrape(app)
     assert found["hpcq_requests_total", "POST", "submitJob", "4xx"] == 1
 
 
-async def test_a_defect_is_counted_as_one(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_defect_counted(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("a defect")
 
@@ -77,7 +77,7 @@ async def test_a_defect_is_counted_as_one(app: App, monkeypatch: pytest.MonkeyPa
     assert (await scrape(app))["hpcq_requests_total", "GET", "listJobs", "5xx"] == 1
 
 
-async def test_submissions_are_counted_by_outcome(app: App) -> None:
+async def test_submissions_by_outcome(app: App) -> None:
     async def submit(error: Exception | None = None, **fields: object) -> None:
         if error is not None:
             app.scheduler.fail_next("submit", error)
@@ -106,7 +106,7 @@ async def test_submissions_are_counted_by_outcome(app: App) -> None:
     }
 
 
-async def test_open_jobs_are_counted_by_state(app: App) -> None:
+async def test_open_jobs_by_state(app: App) -> None:
     running_job, ended = app.scheduler.enqueue(), app.scheduler.enqueue()
     app.scheduler.run(running_job)
     for hold in (False, True):
@@ -124,7 +124,7 @@ async def test_open_jobs_are_counted_by_state(app: App) -> None:
     assert await jobs() == {"QUEUED": 1, "QUEUED_HELD": 1}
 
 
-async def test_polls_events_and_circuits_are_shown(app: App) -> None:
+async def test_polls_events_circuits(app: App) -> None:
     await app.asked_again()
     before = await scrape(app)
     assert before["hpcq_scheduler_up",] == 1
@@ -149,13 +149,13 @@ async def test_polls_events_and_circuits_are_shown(app: App) -> None:
     assert after["hpcq_newest_event",] > before["hpcq_newest_event",]
 
 
-async def test_a_scheduler_that_never_answered_has_no_age(silent: App) -> None:
+async def test_poll_age_before_first_answer(silent: App) -> None:
     found = await scrape(silent)
     assert ("hpcq_poll_age_seconds",) not in found
     assert found["hpcq_scheduler_up",] == 0
 
 
-async def test_a_scrape_asks_neither_the_scheduler_nor_the_database(
+async def test_scrape_without_scheduler_or_database(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listing = app.scheduler.hold_back_next("jobs")
@@ -187,7 +187,7 @@ class Scripted:
         return Completed(argv=command.argv, exit_code=answer, stdout=b"", stderr=b"")
 
 
-async def test_commands_are_counted_by_program_and_outcome() -> None:
+async def test_commands_by_program_and_outcome() -> None:
     metrics = Metrics("SLURM")
     answers = (
         0,
@@ -230,7 +230,7 @@ async def test_commands_are_counted_by_program_and_outcome() -> None:
         "text/plain; version=9.9.9; escaping=nothing",
     ],
 )
-async def test_the_form_is_what_the_scraper_accepts(app: App, accept: str) -> None:
+async def test_exposition_format(app: App, accept: str) -> None:
     answer = await app.client.get("/metrics", headers={"Accept": accept})
     assert answer.status_code == 200
     if answer.headers["content-type"].startswith("application/openmetrics-text"):
@@ -242,7 +242,7 @@ async def test_the_form_is_what_the_scraper_accepts(app: App, accept: str) -> No
     assert {"hpcq_jobs", "hpcq_requests", "process_resident_memory_bytes"} <= names
 
 
-async def test_every_metric_is_declared_with_its_labels(app: App) -> None:
+async def test_metrics_declared_labels(app: App) -> None:
     metrics = app.context.metrics
     reader, writer = os.pipe()
     os.close(reader)
@@ -263,7 +263,7 @@ async def test_every_metric_is_declared_with_its_labels(app: App) -> None:
             assert set(sample.labels) - {"le"} == set(metric.labels)
 
 
-async def test_counts_hold_no_user_path_or_job(app: App) -> None:
+async def test_labels_without_user_path_job(app: App) -> None:
     app.scheduler.enqueue(owner="ana-the-secret", name="job-the-secret")
     await app.client.post("/jobs", json=app.body | {"name": "work-the-secret"})
     await app.client.get("/jobs/path-the-secret", headers={"X-Request-ID": "id-the-secret"})

@@ -31,7 +31,7 @@ def schema(tmp_path: Path, compatibility: Any) -> dict[str, Any]:
     return create_app(settings).openapi()
 
 
-async def test_the_original_ignores_what_it_does_not_know(original: App) -> None:
+async def test_original_unknown_fields_ignored(original: App) -> None:
     body = original.body | {
         "clusterId": "another",
         "colour": "blue",
@@ -48,7 +48,7 @@ async def test_the_original_ignores_what_it_does_not_know(original: App) -> None
 
 
 @pytest.mark.parametrize("cluster_id", ["another", "", 1, None])
-async def test_the_original_accepts_any_cluster(original: App, cluster_id: object) -> None:
+async def test_original_any_cluster(original: App, cluster_id: object) -> None:
     posted = await original.client.post("/jobs", json=original.body | {"clusterId": cluster_id})
     assert posted.status_code == 201
     (job,) = (await original.client.get("/jobs")).json()
@@ -65,7 +65,7 @@ async def test_the_original_accepts_any_cluster(original: App, cluster_id: objec
         ("/jobs", {"scriptFile": "/nowhere"}, 400, "scriptFile"),
     ],
 )
-async def test_what_the_original_knows_is_checked(
+async def test_original_known_fields_checked(
     original: App, address: str, fields: dict[str, Any], status: int, field: str
 ) -> None:
     if fields:
@@ -75,7 +75,7 @@ async def test_what_the_original_knows_is_checked(
     assert (answer.status_code, answer.json()["field"]) == (status, field)
 
 
-async def test_times_of_the_original_are_local_in_every_body(original: App) -> None:
+async def test_original_times_local(original: App) -> None:
     job_id = (await original.client.post("/jobs", json=original.body)).json()["jobId"]
     await original.asked_again()
     job = (await original.client.get(f"/jobs/{job_id}")).json()
@@ -90,7 +90,7 @@ async def test_times_of_the_original_are_local_in_every_body(original: App) -> N
     assert timedelta(0) <= age < timedelta(hours=1)
 
 
-async def test_the_original_lists_no_job_that_has_ended(original: App) -> None:
+async def test_original_listing_without_ended_jobs(original: App) -> None:
     scheduler, client = original.scheduler, original.client
     job_id = (await client.post("/jobs", json=original.body)).json()["jobId"]
     native_id = scheduler.queue[job_id].native_id
@@ -105,7 +105,7 @@ async def test_the_original_lists_no_job_that_has_ended(original: App) -> None:
         assert "link" not in answer.headers
 
 
-async def test_an_unchanged_listing_of_the_original_is_not_sent_again(original: App) -> None:
+async def test_original_listing_unchanged(original: App) -> None:
     original.scheduler.enqueue()
     await original.asked_again()
     first = await original.client.get("/jobs")
@@ -116,14 +116,14 @@ async def test_an_unchanged_listing_of_the_original_is_not_sent_again(original: 
     assert later > first.json()[0]["lastStatusUpdateTime"]
 
 
-async def test_the_default_knows_nothing_of_the_original(app: App) -> None:
+async def test_original_disabled_by_default(app: App) -> None:
     for fields in ({"colour": "blue"}, {"array": {"first": 1, "last": 2, "every": 1}}):
         assert (await app.client.post("/jobs", json=app.body | fields)).status_code == 422
     other = await app.client.post("/jobs", json=app.body | {"clusterId": "another"})
     assert (other.status_code, other.json()["field"]) == (400, "clusterId")
 
 
-def test_the_schema_says_which_of_both_answers(tmp_path: Path) -> None:
+def test_schema_original_and_default(tmp_path: Path) -> None:
     default, original = schema(tmp_path, "none"), schema(tmp_path, "original")
     for one, extra, form in (
         (default, False, "date-time"),
@@ -142,7 +142,7 @@ def test_the_schema_says_which_of_both_answers(tmp_path: Path) -> None:
     assert default["paths"].keys() == original["paths"].keys()
 
 
-async def test_answers_of_the_original_match_its_schema(original: App, tmp_path: Path) -> None:
+async def test_schema_original_matches_answers(original: App, tmp_path: Path) -> None:
     job_id = (await original.client.post("/jobs", json=original.body)).json()["jobId"]
     original.scheduler.run(original.scheduler.queue[job_id].native_id)
     await original.asked_again()

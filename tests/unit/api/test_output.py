@@ -140,7 +140,7 @@ async def _until(reached: Callable[[], object]) -> None:
         ("bytes=-0", 416, None, "bytes */10"),
     ],
 )
-async def test_range_of_output(
+async def test_output_range(
     run: Run, asked: str, status: int, body: bytes | None, part: str | None
 ) -> None:
     run.out.write_bytes(b"0123456789")
@@ -155,7 +155,7 @@ async def test_range_of_output(
         assert answer.headers["content-length"] == str(len(body))
 
 
-async def test_output_is_sent_as_it_is_and_head_tells_its_length(run: Run) -> None:
+async def test_output_verbatim_and_head_length(run: Run) -> None:
     content = bytes(range(256)) * 4000
     run.out.write_bytes(content)
     answer = await run.get()
@@ -168,28 +168,28 @@ async def test_output_is_sent_as_it_is_and_head_tells_its_length(run: Run) -> No
 
 
 @pytest.mark.parametrize("lines", [1, 2, 3, 5])
-async def test_tail_gives_the_last_lines(run: Run, lines: int) -> None:
+async def test_tail_last_lines(run: Run, lines: int) -> None:
     for end in ("", "\n"):
         run.out.write_text("one\ntwo\nthree\nfour" + end)
         expected = "\n".join(["one", "two", "three", "four"][-lines:]) + end
         assert (await run.get(f"?tail={lines}")).text == expected
 
 
-async def test_tail_is_bounded_in_a_large_file_without_a_line(run: Run) -> None:
+async def test_tail_large_file_single_line(run: Run) -> None:
     with run.out.open("wb") as file:
         file.truncate(10 * 2**30)
     answer = await run.get("?tail=5")
     assert len(answer.content) == 4 * 2**20
 
 
-async def test_tail_reaches_over_many_blocks(run: Run) -> None:
+async def test_tail_many_blocks(run: Run) -> None:
     text = "".join(f"line {number}\n" for number in range(100_000))
     run.out.write_text(text)
     answer = await run.get("?tail=50000")
     assert answer.text == "".join(f"line {number}\n" for number in range(50_000, 100_000))
 
 
-async def test_no_output_is_a_clear_404(run: Run) -> None:
+async def test_output_missing(run: Run) -> None:
     answer = await run.get()
     assert (answer.status_code, answer.json()["code"]) == (404, "no_such_file")
     assert (await run.get("?stream=stdlog")).status_code == 422
@@ -200,7 +200,7 @@ async def test_no_output_is_a_clear_404(run: Run) -> None:
     assert (await run.app.client.get("/jobs/999/output")).json()["code"] == "job_not_found"
 
 
-async def test_job_that_never_started_has_no_output(run: Run) -> None:
+async def test_output_job_never_started(run: Run) -> None:
     there = run.folder / "precious"
     there.write_text("secret")
     body = run.app.body | {"hold": True, "stdoutPath": str(there)}
@@ -212,7 +212,7 @@ async def test_job_that_never_started_has_no_output(run: Run) -> None:
         await run.app.asked_again()
 
 
-async def test_follower_sees_late_creation_growth_and_the_end(run: Run) -> None:
+async def test_follow_late_creation_growth_end(run: Run) -> None:
     follower, task = run.follow()
     await asyncio.sleep(0.05)
     run.out.write_bytes("on\u00e9".encode())
@@ -234,7 +234,7 @@ async def test_follower_sees_late_creation_growth_and_the_end(run: Run) -> None:
     assert again.text == "\u00e9 \ufffd\n"
 
 
-async def test_follower_begins_at_the_tail(run: Run) -> None:
+async def test_follow_from_tail(run: Run) -> None:
     run.out.write_text("one\ntwo\nthree\n")
     follower, task = run.follow("&tail=1")
     await _until(lambda: follower.text)
@@ -243,7 +243,7 @@ async def test_follower_begins_at_the_tail(run: Run) -> None:
     assert follower.text == "three\n"
 
 
-async def test_follower_begins_anew_when_the_file_is_cut(run: Run) -> None:
+async def test_follow_truncated_file(run: Run) -> None:
     run.out.write_text("a long line\n")
     follower, task = run.follow()
     await _until(lambda: follower.text)
@@ -254,7 +254,7 @@ async def test_follower_begins_anew_when_the_file_is_cut(run: Run) -> None:
     assert (follower.text, follower.kinds) == ("a long line\nshort\n", ["restart", "end"])
 
 
-async def test_follower_reads_a_rotated_file_to_its_end(run: Run) -> None:
+async def test_follow_rotated_file(run: Run) -> None:
     run.out.write_text("first\n")
     follower, task = run.follow()
     await _until(lambda: follower.text)
@@ -269,7 +269,7 @@ async def test_follower_reads_a_rotated_file_to_its_end(run: Run) -> None:
     assert follower.kinds == ["restart", "end"]
 
 
-async def test_follower_of_a_job_without_output_is_told_why(run: Run) -> None:
+async def test_follow_job_without_output(run: Run) -> None:
     follower, task = run.follow()
     await run.end()
     await task
@@ -277,9 +277,7 @@ async def test_follower_of_a_job_without_output_is_told_why(run: Run) -> None:
     assert "no such file" in follower.end["detail"]
 
 
-async def test_followers_of_one_file_share_its_looks(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_follow_readers_share_file_checks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run.out.write_text("x\n")
     opened = []
     open_output = type(run.app.context.job_files).open_output
@@ -300,7 +298,7 @@ async def test_followers_of_one_file_share_its_looks(
     assert run.app.context.output_readers.count == 0
 
 
-async def test_readers_beyond_the_limit_are_told_to_come_back(plugin: None, tmp_path: Path) -> None:
+async def test_follow_readers_limit(plugin: None, tmp_path: Path) -> None:
     async with running(tmp_path, max_output_readers=4) as app:
         run = await _run(app)
         run.out.write_text("x\n")
@@ -315,7 +313,7 @@ async def test_readers_beyond_the_limit_are_told_to_come_back(plugin: None, tmp_
         assert (await run.get()).status_code == 200
 
 
-async def test_follower_who_may_not_read_any_more_is_cut_off(
+async def test_follow_rights_revoked(
     plugin: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(placed_answer, "_RECHECKED_SECONDS", 0.0)
@@ -335,7 +333,7 @@ async def test_follower_who_may_not_read_any_more_is_cut_off(
         assert (follower.text, follower.kinds) == ("one\n", [])
 
 
-async def test_files_are_listed_and_read(run: Run) -> None:
+async def test_files_listed_and_read(run: Run) -> None:
     (run.folder / "results").mkdir()
     (run.folder / "results" / "a b é.csv").write_bytes(b"1;2\n")
     (run.folder / "link").symlink_to("/etc")
@@ -354,7 +352,7 @@ async def test_files_are_listed_and_read(run: Run) -> None:
     assert head.headers["content-length"] == "4"
 
 
-async def test_files_are_off_by_default(app: App) -> None:
+async def test_files_disabled_by_default(app: App) -> None:
     run = await _run(app)
     for path in ("", "/run.sh"):
         answer = await app.client.get(f"/jobs/{run.job_id}/files{path}")

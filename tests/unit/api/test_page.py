@@ -38,7 +38,7 @@ def built(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("built")
 @pytest.mark.parametrize("path", ["/", "/queue/", "/queue"])
-async def test_page_without_a_token(closed: App, path: str) -> None:
+async def test_page_without_token(closed: App, path: str) -> None:
     answer = await closed.client.get(path, follow_redirects=True)
     assert (answer.status_code, answer.text) == (200, "<title>Jobs</title>")
     # Its addresses are relative.
@@ -50,7 +50,7 @@ async def test_page_without_a_token(closed: App, path: str) -> None:
 
 
 @pytest.mark.usefixtures("built")
-async def test_unchanged_page_is_not_sent_again(closed: App) -> None:
+async def test_page_unchanged(closed: App) -> None:
     tag = (await closed.client.get("/")).headers["etag"]
     assert (await closed.client.get("/", headers={"If-None-Match": tag})).status_code == 304
 
@@ -59,9 +59,7 @@ async def test_unchanged_page_is_not_sent_again(closed: App) -> None:
 @pytest.mark.parametrize(
     ("accepted", "coding"), [("gzip, br", "gzip"), ("br", None), ("identity", None)]
 )
-async def test_asset_is_packed_where_accepted(
-    closed: App, accepted: str, coding: str | None
-) -> None:
+async def test_asset_compressed(closed: App, accepted: str, coding: str | None) -> None:
     answer = await closed.client.get(
         "/queue/assets/index-1.js", headers={"Accept-Encoding": accepted}
     )
@@ -75,13 +73,13 @@ async def test_asset_is_packed_where_accepted(
 @pytest.mark.parametrize(
     "name", ["none.js", "../index.html", "..%2Fsecret", "%2e%2e/%2e%2e/secret"]
 )
-async def test_nothing_but_assets(closed: App, name: str) -> None:
+async def test_assets_other_files_hidden(closed: App, name: str) -> None:
     answer = await closed.client.get(f"/assets/{name}")
     assert answer.status_code in (401, 404)
     assert "secret" not in answer.text.replace(name, "")
 
 
-async def test_page_that_is_not_built(closed: App) -> None:
+async def test_page_not_built(closed: App) -> None:
     answer = await closed.client.get("/")
     assert answer.status_code == 404
     assert "make page" in answer.json()["detail"]
@@ -89,5 +87,5 @@ async def test_page_that_is_not_built(closed: App) -> None:
 
 @pytest.mark.usefixtures("built")
 @pytest.mark.parametrize("method", ["POST", "DELETE", "PUT"])
-async def test_page_takes_no_changes(closed: App, method: str) -> None:
+async def test_page_method_not_allowed(closed: App, method: str) -> None:
     assert (await closed.client.request(method, "/")).status_code == 401

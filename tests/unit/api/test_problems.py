@@ -35,20 +35,20 @@ KINDS = [
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_error_has_a_code_of_its_own_choosing(kind: type[HpcqError]) -> None:
+def test_problem_code_of_each_error(kind: type[HpcqError]) -> None:
     fitting = [status for listed, status, _, _ in PROBLEMS if issubclass(kind, listed)]
     assert fitting
     assert 400 <= fitting[0] < 600
     assert fitting[0] != 500
 
 
-def test_a_general_error_never_hides_a_particular_one() -> None:
+def test_problem_order_specific_first() -> None:
     listed = [kind for kind, *_ in PROBLEMS]
     for place, kind in enumerate(listed):
         assert not any(issubclass(later, kind) for later in listed[place + 1 :])
 
 
-def test_a_code_means_one_status_and_one_title() -> None:
+def test_problem_code_one_status_and_title() -> None:
     meanings: dict[str, set[tuple[int, str]]] = {}
     for _, status, code, title in PROBLEMS:
         meanings.setdefault(code, set()).add((status, title))
@@ -84,7 +84,7 @@ ANSWERS: list[tuple[HpcqError, int, dict[str, Any]]] = [
 
 
 @pytest.mark.anyio
-async def test_a_job_that_nobody_knows_is_a_problem(app: App) -> None:
+async def test_problem_job_unknown(app: App) -> None:
     for answer in (await app.client.get("/jobs/5"), await app.client.post("/jobs/5/hold")):
         assert answer.status_code == 404
         assert answer.headers["content-type"] == "application/problem+json"
@@ -96,7 +96,7 @@ async def test_a_job_that_nobody_knows_is_a_problem(app: App) -> None:
 @pytest.mark.parametrize(
     ("error", "status", "members"), ANSWERS, ids=[type(error).__name__ for error, _, _ in ANSWERS]
 )
-async def test_an_error_is_a_problem_with_its_members(
+async def test_problem_members(
     app: App, error: HpcqError, status: int, members: dict[str, Any]
 ) -> None:
     job_id = (await app.client.post("/jobs", json=app.body)).json()["jobId"]
@@ -114,7 +114,7 @@ async def test_an_error_is_a_problem_with_its_members(
 
 
 @pytest.mark.anyio
-async def test_a_defect_is_told_without_its_secrets(app: App) -> None:
+async def test_problem_defect_without_secrets(app: App) -> None:
     app.scheduler.fail_next("submit", ZeroDivisionError("s3cret"))
     answer = await app.client.post("/jobs", json=app.body)
     assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")

@@ -67,7 +67,7 @@ async def listed(client: httpx.AsyncClient, query: str = "") -> list[str]:
     return [f"{program['programId']} {program['version']}" for program in answer.json()]
 
 
-async def test_an_entry_has_the_base_fields_first_and_is_what_the_schema_says(site: Site) -> None:
+async def test_program_fields_order_and_schema(site: Site) -> None:
     site.version("v28.16.4")
     async with service(site.settings()) as client:
         (program,) = (await client.get("/programs")).json()
@@ -85,7 +85,7 @@ async def test_an_entry_has_the_base_fields_first_and_is_what_the_schema_says(si
     assert ProgramOut.model_validate(program).model_dump(by_alias=True) == program
 
 
-async def test_the_examples_of_the_schema_are_what_is_answered_and_taken(site: Site) -> None:
+async def test_schema_examples(site: Site) -> None:
     site.version("v28.16.4")
     async with service(site.settings()) as client:
         (program,) = (await client.get("/programs")).json()
@@ -101,7 +101,7 @@ async def test_the_examples_of_the_schema_are_what_is_answered_and_taken(site: S
         assert headers.keys() == {"ETag", "X-Incomplete"}
 
 
-async def test_ids_stay_while_versions_come_and_go_and_the_service_is_restarted(
+async def test_program_ids_stable(
     site: Site,
 ) -> None:
     for name in ("v2", "v3", "v4"):
@@ -116,7 +116,7 @@ async def test_ids_stay_while_versions_come_and_go_and_the_service_is_restarted(
         assert await listed(client) == ["NW3 v1", "NW0 v2", "NW1 v3", "NW2 v4"]
 
 
-async def test_filters_match_exactly_and_together(site: Site) -> None:
+async def test_filters_exact_and_combined(site: Site) -> None:
     for name in ("v1", "v2"):
         site.version(name)
     (site.decomp / "v1").mkdir()
@@ -132,7 +132,7 @@ async def test_filters_match_exactly_and_together(site: Site) -> None:
         assert await listed(client, "?isDefault=false&version=v2") == ["NW1 v2"]
 
 
-async def test_an_empty_filter_is_no_filter(site: Site) -> None:
+async def test_filter_empty(site: Site) -> None:
     for name in ("v1", "v2"):
         site.version(name)
     async with service(site.settings()) as client:
@@ -151,16 +151,14 @@ async def test_an_empty_filter_is_no_filter(site: Site) -> None:
         ("isDefault=", "isDefault"),
     ],
 )
-async def test_a_question_that_cannot_be_understood_is_refused_and_its_parameter_named(
-    query: str, field: str, site: Site
-) -> None:
+async def test_query_invalid_parameter(query: str, field: str, site: Site) -> None:
     async with service(site.settings()) as client:
         answer = await client.get(f"/programs?{query}")
 
     assert (answer.status_code, answer.json()["field"]) == (422, field)
 
 
-async def test_what_has_not_changed_is_not_sent_again(site: Site) -> None:
+async def test_programs_unchanged(site: Site) -> None:
     site.version("v1")
     async with service(site.settings()) as client:
         tag = (await client.get("/programs")).headers["ETag"]
@@ -181,7 +179,7 @@ async def test_what_has_not_changed_is_not_sent_again(site: Site) -> None:
 
 
 @pytest.mark.parametrize("query", ["", "?name=NEWAVE"])
-async def test_a_long_list_is_packed_for_those_who_can_unpack_it(query: str, site: Site) -> None:
+async def test_programs_compressed(query: str, site: Site) -> None:
     for number in range(20):
         site.version(f"v{number:02}")
     async with service(site.settings()) as client:
@@ -194,7 +192,7 @@ async def test_a_long_list_is_packed_for_those_who_can_unpack_it(query: str, sit
     assert len(plain.json()) == 20
 
 
-async def test_what_cannot_be_read_is_left_out_and_told_in_a_header(
+async def test_programs_unreadable_entries_header(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("v1", "vé"):
@@ -218,12 +216,12 @@ async def test_what_cannot_be_read_is_left_out_and_told_in_a_header(
     )
 
 
-async def test_a_whole_tree_has_no_such_header(site: Site) -> None:
+async def test_programs_complete_no_header(site: Site) -> None:
     async with service(site.settings()) as client:
         assert "X-Incomplete" not in (await client.get("/programs")).headers
 
 
-async def test_many_problems_fit_into_the_header(site: Site) -> None:
+async def test_programs_header_many_problems(site: Site) -> None:
     for number in range(100):
         (site.decomp / f"v{number}").mkdir()
     async with service(site.settings(program_path_rule="PEMAWS")) as client:
@@ -233,7 +231,7 @@ async def test_many_problems_fit_into_the_header(site: Site) -> None:
     assert header.endswith(" more, in the service's log.")
 
 
-async def test_ten_thousand_versions_are_all_there_and_so_is_the_next(site: Site) -> None:
+async def test_programs_ten_thousand_versions(site: Site) -> None:
     for number in range(10_000):
         site.version(f"v{number:05}")
     async with service(site.settings(programs_timeout_seconds=60)) as client:
@@ -266,9 +264,7 @@ async def submitted(client: httpx.AsyncClient, site: Site, **body: Any) -> Any:
     return job["scriptFile"], job["args"]
 
 
-async def test_a_program_is_submitted_by_its_id_or_its_name(
-    runnable: httpx.AsyncClient, site: Site
-) -> None:
+async def test_submission_by_program_id_or_name(runnable: httpx.AsyncClient, site: Site) -> None:
     script = f"{site.folder}/mpi_newave.job"
 
     assert await submitted(runnable, site, programId="NW0") == (script, ["28.16", "1"])
@@ -277,9 +273,7 @@ async def test_a_program_is_submitted_by_its_id_or_its_name(
     ) == (script, ["29", "4"])
 
 
-async def test_what_older_clients_take_from_the_list_can_be_submitted_as_it_is(
-    runnable: httpx.AsyncClient, site: Site
-) -> None:
+async def test_submission_from_listed_entry(runnable: httpx.AsyncClient, site: Site) -> None:
     (program,) = (await runnable.get("/programs?version=v29")).json()
     script = f"{site.folder}/mpi_newave.job"
 
@@ -320,15 +314,13 @@ async def test_what_older_clients_take_from_the_list_can_be_submitted_as_it_is(
         ({"program": ""}, (400, "program")),
     ],
 )
-async def test_a_wrong_submission_of_a_program_is_refused_and_the_field_named(
+async def test_submission_of_program_invalid(
     body: dict[str, Any], refusal: tuple[int, str], runnable: httpx.AsyncClient, site: Site
 ) -> None:
     assert await submitted(runnable, site, **body) == refusal
 
 
-async def test_the_same_key_gives_the_same_job_when_the_program_is_gone(
-    runnable: httpx.AsyncClient, site: Site
-) -> None:
+async def test_submission_key_program_removed(runnable: httpx.AsyncClient, site: Site) -> None:
     body = {"workingDirectory": str(site.folder), "reservedSlots": 1, "programId": "NW1"}
     first = await runnable.post("/jobs", json=body, headers={"Idempotency-Key": "k"})
     (site.newave / "v29").rmdir()
@@ -357,7 +349,7 @@ minimum = 1
 """
 
 
-async def test_a_program_of_the_catalogue_is_listed_and_run(site: Site) -> None:
+async def test_catalogue_program_listed_and_run(site: Site) -> None:
     file = site.folder / "programs.toml"
     file.write_text(CATALOGUE.replace("SITE", str(site.folder)))
     (site.folder / "gromacs.job").write_text("#!/bin/sh\n")

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.anyio
 URL = "/queues/all.q/usage"
 
 
-async def test_usage_of_a_queue(app: App) -> None:
+async def test_queue_usage(app: App) -> None:
     await app.client.post("/jobs", json=app.body)
     await app.asked_again()
     await app.context.queue_usage.sample()
@@ -27,7 +27,7 @@ async def test_usage_of_a_queue(app: App) -> None:
         assert point["jobsQueued"] == 1
 
 
-async def test_usage_of_a_queue_that_does_not_exist(app: App) -> None:
+async def test_queue_usage_unknown_queue(app: App) -> None:
     for name in ("none", "%00", "..%2e", "a%0ab", "%FF"):
         answer = await app.client.get(f"/queues/{name}/usage")
         assert answer.status_code == 404, name
@@ -49,7 +49,7 @@ async def test_usage_of_a_queue_that_does_not_exist(app: App) -> None:
         ("step=1", "step"),
     ],
 )
-async def test_wrong_query_of_usage_is_refused(app: App, query: str, field: str | None) -> None:
+async def test_queue_usage_invalid_query(app: App, query: str, field: str | None) -> None:
     answer = await app.client.get(f"{URL}?{query}")
     assert answer.status_code == 422
     assert answer.json().get("field") == field
@@ -65,6 +65,6 @@ async def test_wrong_query_of_usage_is_refused(app: App, query: str, field: str 
         "since=0001-01-01T00:00:00Z&until=9999-12-31T23:59:59Z&points=1",
     ],
 )
-async def test_times_at_the_ends_of_the_calendar_are_no_defect(app: App, query: str) -> None:
+async def test_queue_usage_calendar_limits(app: App, query: str) -> None:
     answer = await app.client.get(f"{URL}?{query}")
     assert answer.status_code == 200, answer.text

@@ -37,9 +37,7 @@ async def post(app: App, body: object, headers: Mapping[str, str] = JSON) -> htt
     ],
     ids=["args", "wrong args", "environment", "dependsOn", "nested", "unknown", "deep"],
 )
-async def test_body_with_too_many_values(
-    plugin: None, tmp_path: Path, more: dict[str, Any]
-) -> None:
+async def test_body_too_many_values(plugin: None, tmp_path: Path, more: dict[str, Any]) -> None:
     async with running(tmp_path, max_request_values=VALUES) as app:
         answer = await post(app, app.body | more)
         assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
@@ -48,7 +46,7 @@ async def test_body_with_too_many_values(
 
 
 @pytest.mark.anyio
-async def test_body_with_as_many_values_as_allowed(plugin: None, tmp_path: Path) -> None:
+async def test_body_maximum_values(plugin: None, tmp_path: Path) -> None:
     async with running(tmp_path, max_request_values=VALUES) as app:
         args = ["x"] * (VALUES - len(app.body) - 1)
         assert (await post(app, app.body | {"args": args})).status_code == 201
@@ -58,7 +56,7 @@ async def test_body_with_as_many_values_as_allowed(plugin: None, tmp_path: Path)
 @pytest.mark.anyio
 @pytest.mark.parametrize("levels", [20, 900, 300_000])
 @pytest.mark.parametrize("brackets", [("[", "]"), ('{"a":', "}")])
-async def test_body_nested_too_deep(app: App, levels: int, brackets: tuple[str, str]) -> None:
+async def test_body_too_deep(app: App, levels: int, brackets: tuple[str, str]) -> None:
     opened, closed = brackets
     answer = await post(app, f"{opened * levels}1{closed * levels}"[: 2**20].encode())
     if answer.status_code != 422:  # cut short, it is not JSON
@@ -67,7 +65,7 @@ async def test_body_nested_too_deep(app: App, levels: int, brackets: tuple[str, 
 
 
 @pytest.mark.anyio
-async def test_many_problems_are_told_in_part(app: App) -> None:
+async def test_problems_truncated(app: App) -> None:
     problem = (await post(app, app.body | {f"k{n}": 1 for n in range(2000)})).json()
     assert problem["code"] == "wrong_shape"
     assert problem["detail"].count("this field is not known") == 20
@@ -86,7 +84,7 @@ async def test_many_problems_are_told_in_part(app: App) -> None:
     ],
     ids=["environment", "programArgs", "args", "dependsOn", "many dependsOn"],
 )
-async def test_first_wrong_part_of_a_field_is_told(app: App, more: dict[str, Any]) -> None:
+async def test_problem_first_wrong_part(app: App, more: dict[str, Any]) -> None:
     problem = (await post(app, app.body | more)).json()
     assert problem["code"] == "wrong_shape"
     assert problem["field"].startswith(next(iter(more)))
@@ -94,7 +92,7 @@ async def test_first_wrong_part_of_a_field_is_told(app: App, more: dict[str, Any
 
 
 @pytest.mark.anyio
-async def test_echo_of_input_is_cut_short(app: App) -> None:
+async def test_problem_input_echo_truncated(app: App) -> None:
     long = "x" * 100_000
     for body in (
         {long: 1},
@@ -115,7 +113,7 @@ async def test_echo_of_input_is_cut_short(app: App) -> None:
 
 
 @pytest.mark.anyio
-async def test_args_too_long_in_all(plugin: None, tmp_path: Path) -> None:
+async def test_args_total_too_long(plugin: None, tmp_path: Path) -> None:
     async with running(tmp_path, max_args_bytes=2048) as app:
         answer = await post(app, app.body | {"args": ["x" * 1000, "y" * 1050]})
         assert (answer.status_code, answer.json()["field"]) == (400, "args")
@@ -139,7 +137,7 @@ async def test_args_too_long_in_all(plugin: None, tmp_path: Path) -> None:
         "image/json",
     ],
 )
-async def test_body_of_another_type_is_refused_on_every_route(app: App, kind: str | None) -> None:
+async def test_body_content_type_each_route(app: App, kind: str | None) -> None:
     schema = (await app.client.get("/openapi.json")).json()
     taking_bodies = [
         (method, path)
@@ -159,7 +157,7 @@ async def test_body_of_another_type_is_refused_on_every_route(app: App, kind: st
 
 
 @pytest.mark.anyio
-async def test_long_bodies_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_body_long_parsed_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
 
     async def sleep(seconds: float) -> None:

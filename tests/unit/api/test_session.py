@@ -90,7 +90,7 @@ def no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokens, "_REMEMBERED_SECONDS", -1.0)
 
 
-async def test_nobody_is_told_the_ways_to_log_in_and_nothing_else(site: Site) -> None:
+async def test_login_methods_without_credentials(site: Site) -> None:
     answer = await site.ask("GET", "/session")
     assert answer.status_code == 200
     assert answer.headers["cache-control"] == "no-store"
@@ -102,7 +102,7 @@ async def test_nobody_is_told_the_ways_to_log_in_and_nothing_else(site: Site) ->
     assert not any(told.values()), told
 
 
-async def test_a_token_makes_a_cookie_with_its_rights(site: Site) -> None:
+async def test_login_with_token(site: Site) -> None:
     token = await site.token(Role.OPERATOR, scopes=frozenset({Scope.JOBS_READ}))
     answer = await site.log_in(token)
     assert answer.status_code == 201
@@ -122,13 +122,13 @@ async def test_a_token_makes_a_cookie_with_its_rights(site: Site) -> None:
     assert (await site.ask("GET", "/programs", shown)).status_code == 403
 
 
-async def test_a_session_ends_with_its_token(site: Site) -> None:
+async def test_session_ends_with_token(site: Site) -> None:
     ends = now() + timedelta(minutes=5)
     answer = await site.log_in(await site.token(expires_at=ends))
     assert 0 < int(attributes(answer)["max-age"]) <= 300
 
 
-async def test_a_revoked_token_ends_its_session(no_memory: None, site: Site) -> None:
+async def test_session_token_revoked(no_memory: None, site: Site) -> None:
     cookie = await site.cookie(await site.token())
     assert await site.user(cookie) == "ana"
     [token] = [one for one in await site.store.all() if one.user == "ana"]
@@ -138,9 +138,7 @@ async def test_a_revoked_token_ends_its_session(no_memory: None, site: Site) -> 
     assert (refused.status_code, refused.json()["code"]) == (401, "not_authenticated")
 
 
-async def test_a_session_that_is_over_by_the_clock(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_session_expired(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     cookie = await site.cookie(await site.token())
     monkeypatch.setattr(
         site.app.context.sessions, "_now", lambda: now() + timedelta(hours=12, seconds=1)
@@ -148,7 +146,7 @@ async def test_a_session_that_is_over_by_the_clock(
     assert await site.user(cookie) is None
 
 
-async def test_logging_out_ends_the_session_and_takes_the_cookie(site: Site) -> None:
+async def test_logout(site: Site) -> None:
     cookie = await site.cookie(await site.token())
     answer = await site.ask("DELETE", "/session", {"Cookie": cookie, **FROM_THE_PAGE})
     assert answer.status_code == 204
@@ -158,7 +156,7 @@ async def test_logging_out_ends_the_session_and_takes_the_cookie(site: Site) -> 
     assert again.status_code == 204
 
 
-async def test_another_login_ends_the_session_before_it(site: Site) -> None:
+async def test_login_twice_ends_first_session(site: Site) -> None:
     token = await site.token()
     first = await site.cookie(token)
     second = await site.cookie(token, Cookie=first)
@@ -166,7 +164,7 @@ async def test_another_login_ends_the_session_before_it(site: Site) -> None:
     assert await site.user(second) == "ana"
 
 
-async def test_a_session_outlives_the_service(plugin: None, tmp_path: Path) -> None:
+async def test_session_over_service_restart(plugin: None, tmp_path: Path) -> None:
     async for site in opened(tmp_path):
         cookie = await site.cookie(await site.token())
     (tmp_path / "work" / "run.sh").unlink()
@@ -175,9 +173,7 @@ async def test_a_session_outlives_the_service(plugin: None, tmp_path: Path) -> N
         assert await site.user(cookie) == "ana"
 
 
-async def test_sessions_of_tokens_are_over_where_none_are_taken(
-    plugin: None, tmp_path: Path
-) -> None:
+async def test_session_tokens_disabled(plugin: None, tmp_path: Path) -> None:
     async for site in opened(tmp_path):
         cookie = await site.cookie(await site.token())
     (tmp_path / "work" / "run.sh").unlink()
@@ -186,23 +182,21 @@ async def test_sessions_of_tokens_are_over_where_none_are_taken(
         assert await site.user(cookie) is None
 
 
-async def test_a_bad_token_is_not_saved_by_a_good_cookie(site: Site) -> None:
+async def test_credentials_bad_token_good_cookie(site: Site) -> None:
     cookie = await site.cookie(await site.token())
     for bad in ("Bearer hpcq_unknown", "Basic cm9vdDpyb290", ""):
         shown = {"Cookie": cookie, "Authorization": bad}
         assert (await site.ask("GET", "/jobs", shown)).status_code == 401
 
 
-async def test_a_token_wins_over_a_cookie(site: Site) -> None:
+async def test_credentials_token_over_cookie(site: Site) -> None:
     cookie = await site.cookie(await site.token(Role.VIEWER))
     token = await site.token(Role.OPERATOR)
     told = (await site.ask("GET", "/session", {"Cookie": cookie, **bearer(token)})).json()
     assert (told["role"], told["method"]) == ("operator", "token")
 
 
-async def test_a_stale_cookie_is_nobodys_though_the_connection_is_known(
-    plugin: None, tmp_path: Path
-) -> None:
+async def test_cookie_stale_from_known_peer(plugin: None, tmp_path: Path) -> None:
     async for site in opened(tmp_path, trusted_clients="127.0.0.1=operator:portal"):
         cookie = (await site.cookie(await site.token())).partition("=")[0] + "=stale"
         refused = await site.ask("GET", "/jobs", {"Cookie": cookie})
@@ -213,7 +207,7 @@ async def test_a_stale_cookie_is_nobodys_though_the_connection_is_known(
         assert (await site.ask("GET", "/jobs")).status_code == 200
 
 
-async def test_who_needs_no_cookie_gets_none(plugin: None, tmp_path: Path) -> None:
+async def test_login_no_cookie_with_auth_none(plugin: None, tmp_path: Path) -> None:
     async for site in opened(tmp_path, auth=(Method.NONE,)):
         answer = await site.ask("POST", "/session", FROM_THE_PAGE)
         assert answer.status_code == 200
@@ -233,7 +227,7 @@ async def test_who_needs_no_cookie_gets_none(plugin: None, tmp_path: Path) -> No
         ({"Sec-Fetch-Site": "same-site"}, False),
     ],
 )
-async def test_changes_with_a_cookie_come_from_the_page(
+async def test_cookie_changes_from_page_only(
     site: Site, headers: dict[str, str], passes: bool
 ) -> None:
     cookie = await site.cookie(await site.token())
@@ -244,7 +238,7 @@ async def test_changes_with_a_cookie_come_from_the_page(
 @pytest.mark.parametrize(
     ("root", "name", "path"), [("/", "__Host-hpcq-", "/"), ("/queue", "__Secure-hpcq-", "/queue")]
 )
-async def test_a_cookie_over_https(
+async def test_cookie_over_https(
     plugin: None, tmp_path: Path, root: str, name: str, path: str
 ) -> None:
     async for site in opened(tmp_path, root_path=root, trusted_proxies="127.0.0.1"):
@@ -260,12 +254,12 @@ async def test_a_cookie_over_https(
         assert await site.user(plain, **PROXIED) is None
 
 
-async def test_a_stranger_cannot_claim_https(site: Site) -> None:
+async def test_cookie_forwarded_https_untrusted(site: Site) -> None:
     answer = await site.log_in(await site.token(), **PROXIED)
     assert not attributes(answer)["secure"]
 
 
-async def test_failed_logins_of_an_address_are_bounded(site: Site) -> None:
+async def test_login_failures_per_address_limit(site: Site) -> None:
     statuses = [(await site.log_in("hpcq_guess")).status_code for _ in range(15)]
     assert statuses[:10] == [401] * 10
     assert statuses[-1] == 429
@@ -273,7 +267,7 @@ async def test_failed_logins_of_an_address_are_bounded(site: Site) -> None:
     assert (await site.ask("GET", "/jobs", bearer(await site.token()))).status_code == 200
 
 
-async def test_logins_and_logouts_are_in_the_audit_log(site: Site, tmp_path: Path) -> None:
+async def test_audit_log_logins_and_logouts(site: Site, tmp_path: Path) -> None:
     cookie = await site.cookie(await site.token())
     await site.log_in("hpcq_guess")
     await site.ask("DELETE", "/session", {"Cookie": cookie, **FROM_THE_PAGE})
@@ -292,7 +286,7 @@ async def test_logins_and_logouts_are_in_the_audit_log(site: Site, tmp_path: Pat
     assert cookie.partition("=")[2] not in path.read_text()
 
 
-async def test_sessions_of_a_user_are_bounded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_session_limit_per_user(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hpcq.storage.sessions._MOST_OF_A_USER", 2)
     token = await site.token()
     first, *others = [await site.cookie(token) for _ in range(3)]
@@ -300,7 +294,7 @@ async def test_sessions_of_a_user_are_bounded(site: Site, monkeypatch: pytest.Mo
     assert [await site.user(cookie) for cookie in others] == ["ana", "ana"]
 
 
-async def test_a_cookie_that_is_garbage(site: Site) -> None:
+async def test_cookie_garbage(site: Site) -> None:
     name = (await site.cookie(await site.token())).partition("=")[0]
     for garbage in ("", ";;=;", f"{name}=", f"{name}", f"{name}=\xff\xfe", f"{name}={'x' * 9000}"):
         sent = {b"Cookie": garbage.encode("latin-1")}
@@ -309,12 +303,12 @@ async def test_a_cookie_that_is_garbage(site: Site) -> None:
 
 
 @pytest.mark.parametrize("path", ["login", "callback"])
-async def test_there_is_no_login_without_a_provider(site: Site, path: str) -> None:
+async def test_login_without_provider(site: Site, path: str) -> None:
     assert (await site.ask("GET", f"/session/{path}")).status_code == 404
 
 
 @pytest.mark.parametrize("compatibility", ["none", "original"])
-async def test_an_answer_of_the_provider_that_says_more_than_is_known(
+async def test_callback_unknown_parameters(
     plugin: None, tmp_path: Path, compatibility: str
 ) -> None:
     async for site in opened(tmp_path, compatibility=compatibility):

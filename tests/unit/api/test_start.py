@@ -15,13 +15,13 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.usefixtures("plugin")
-async def test_scheduler_that_cannot_submit_for_accounts_stops_the_start(tmp_path: Path) -> None:
+async def test_start_scheduler_without_account_submission(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"auth": (Method.TOKEN,), "submit_as": "user"}
     with pytest.raises(UnsupportedCapability, match="Set SUBMIT_AS=service"):
         async with running(tmp_path, **settings):
             pass
 
 
-def test_nobody_is_asked_and_jobs_are_to_be_the_users() -> None:
+def test_settings_auth_none_with_submit_as_user() -> None:
     with pytest.raises(ValidationError, match="with AUTH=none nobody is asked"):
         Settings(auth=(Method.NONE,), submit_as="user")

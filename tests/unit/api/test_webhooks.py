@@ -57,14 +57,14 @@ async def run_jobs(app: App, count: int) -> list[str]:
     return ids
 
 
-async def test_webhooks_where_the_site_wants_none(app: App) -> None:
+async def test_webhooks_disabled(app: App) -> None:
     answer = await app.client.post("/webhooks", json={"url": "https://portal.example"})
     assert answer.status_code == 403
     assert "WEBHOOK_NETWORKS" in answer.json()["detail"]
     assert (await app.client.get("/webhooks")).json() == []
 
 
-async def test_webhook_is_created_listed_and_deleted(sending: App) -> None:
+async def test_webhook_create_list_delete(sending: App) -> None:
     created = await create(sending, "http://127.0.0.1:1/x", events=["job.state"])
     assert created.pop("secret").startswith("whsec_")
     assert created["events"] == ["job.state"]
@@ -90,7 +90,7 @@ async def test_webhook_is_created_listed_and_deleted(sending: App) -> None:
         ({"url": 5}, 422, "url"),
     ],
 )
-async def test_webhook_with_bad_content(
+async def test_webhook_invalid_content(
     sending: App, body: dict[str, Any], status: int, field: str
 ) -> None:
     answer = await sending.client.post("/webhooks", json=body)
@@ -98,7 +98,7 @@ async def test_webhook_with_bad_content(
     assert (await sending.client.get("/webhooks")).json() == []
 
 
-async def test_webhooks_beyond_the_limit(sending: App, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_webhooks_limit(sending: App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "MOST_WEBHOOKS", 1)
     await create(sending, "http://127.0.0.1:1/")
     answer = await sending.client.post("/webhooks", json={"url": "http://127.0.0.1:1/"})
@@ -106,7 +106,7 @@ async def test_webhooks_beyond_the_limit(sending: App, monkeypatch: pytest.Monke
     assert "delete one of them first" in answer.json()["detail"]
 
 
-async def test_messages_arrive_in_order_and_signed(sending: App, receiver: Receiver) -> None:
+async def test_messages_order_and_signature(sending: App, receiver: Receiver) -> None:
     receiver.secret = (await create(sending, receiver.url))["secret"]
     ids = await run_jobs(sending, 5)
     await eventually(lambda: _have_all(receiver, ids))
@@ -127,7 +127,7 @@ def _is_deleted(message: Message) -> bool:
     return bool(message.content["type"] == "job.deleted")
 
 
-async def test_message_is_sent_again_until_it_arrives(sending: App, receiver: Receiver) -> None:
+async def test_message_retried_until_delivered(sending: App, receiver: Receiver) -> None:
     """Three of four attempts fail, and each job's messages still arrive in their order."""
     seen: dict[int, int] = {}
     taken: list[Message] = []
@@ -166,9 +166,7 @@ async def _arrived(taken: list[Message], count: int) -> bool:
     return len(taken) == count
 
 
-async def test_receiver_that_fails_gets_one_message_at_a_time(
-    sending: App, receiver: Receiver
-) -> None:
+async def test_receiver_failing_one_message_at_a_time(sending: App, receiver: Receiver) -> None:
     together: list[int] = []
     under_way = 0
 
@@ -198,7 +196,7 @@ async def test_receiver_that_fails_gets_one_message_at_a_time(
     assert set(together) == {1}
 
 
-async def test_receiver_that_hangs_holds_up_no_other(sending: App, receiver: Receiver) -> None:
+async def test_receiver_hanging_others_served(sending: App, receiver: Receiver) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         hanging = await create(sending, f"http://127.0.0.1:{silent.getsockname()[1]}/")
         await create(sending, receiver.url)
@@ -209,7 +207,7 @@ async def test_receiver_that_hangs_holds_up_no_other(sending: App, receiver: Rec
     assert listed == []
 
 
-async def test_webhook_whose_receiver_is_gone(sending: App, receiver: Receiver) -> None:
+async def test_webhook_receiver_gone(sending: App, receiver: Receiver) -> None:
     receiver.answer = lambda _: (410, {})
     created = await create(sending, receiver.url)
     await run_jobs(sending, 2)
@@ -225,7 +223,7 @@ async def test_webhook_whose_receiver_is_gone(sending: App, receiver: Receiver) 
     assert len(receiver.messages) == count
 
 
-async def test_message_that_is_a_day_old_is_given_up(
+async def test_message_dropped_after_day(
     sending: App, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(domain, "_TRIED_FOR", timedelta(seconds=-1))

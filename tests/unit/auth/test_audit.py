@@ -40,7 +40,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_lines_that_find_no_place_are_counted_in_the_log(tmp_path: Path, disk: Disk) -> None:
+def test_audit_log_dropped_lines_counted(tmp_path: Path, disk: Disk) -> None:
     path = tmp_path / "audit.jsonl"
     log = AuditLog(path, most_lines=5)
     log.write({"number": 0})
@@ -59,9 +59,7 @@ def test_lines_that_find_no_place_are_counted_in_the_log(tmp_path: Path, disk: D
     assert log.dropped == 14
 
 
-def test_log_goes_on_after_its_folder_was_gone(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_audit_log_folder_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "log"
     folder.mkdir()
     log = AuditLog(folder / "audit.jsonl")

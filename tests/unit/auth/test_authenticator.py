@@ -88,7 +88,7 @@ def peer(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize("user_id", [0, os.geteuid()])
-async def test_the_own_account_and_root_are_operators(peer: Any, user_id: int) -> None:
+async def test_peer_own_account_and_root(peer: Any, user_id: int) -> None:
     peer(user_id)
     found = await identify(HERE)
     assert (found.role, found.method) == (Role.OPERATOR, Method.PEER)
@@ -107,7 +107,7 @@ async def test_the_own_account_and_root_are_operators(peer: Any, user_id: int) -
         ("*", Role.USER),
     ],
 )
-async def test_another_account(peer: Any, accounts: str, role: Role | None) -> None:
+async def test_peer_other_account(peer: Any, accounts: str, role: Role | None) -> None:
     peer(SOMEBODY)
     more = {"peer_accounts": accounts} if accounts else {}
     if role is None:
@@ -118,9 +118,7 @@ async def test_another_account(peer: Any, accounts: str, role: Role | None) -> N
         assert (found.user, found.role) == ("ana", role)
 
 
-async def test_a_directory_of_accounts_that_hangs_holds_up_nobody_else(
-    peer: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_peer_account_lookup_hangs(peer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = threading.Event()
     looks: list[int] = []
 
@@ -146,13 +144,13 @@ async def test_a_directory_of_accounts_that_hangs_holds_up_nobody_else(
     assert (await asked.identify(HERE, {})).user == "ana"
 
 
-async def test_an_account_that_the_kernel_does_not_name(peer: Any) -> None:
+async def test_peer_account_unknown_to_kernel(peer: Any) -> None:
     peer(None)
     with pytest.raises(NotAuthenticated, match="does not know who asks"):
         await identify(HERE, peer_accounts="*")
 
 
-async def test_an_account_over_a_unix_socket(peer: Any) -> None:
+async def test_peer_over_unix_socket(peer: Any) -> None:
     peer(None)
     found = await identify(Connection(None, None, peer=os.geteuid()))
     assert (found.role, found.method) == (Role.OPERATOR, Method.PEER)
@@ -161,17 +159,17 @@ async def test_an_account_over_a_unix_socket(peer: Any) -> None:
 @pytest.mark.parametrize(
     "header", ["forwarded", "x-forwarded-for", "x-forwarded-proto", "x-real-ip", "via"]
 )
-async def test_a_request_through_a_proxy_is_no_peer(peer: Any, header: str) -> None:
+async def test_peer_through_proxy(peer: Any, header: str) -> None:
     with pytest.raises(NotAuthenticated):
         await identify(HERE, {header: "1.2.3.4"})
 
 
-async def test_a_request_from_a_trusted_proxy_is_no_peer(peer: Any) -> None:
+async def test_peer_through_trusted_proxy(peer: Any) -> None:
     with pytest.raises(NotAuthenticated):
         await identify(HERE, trusted_proxies="127.0.0.1")
 
 
-async def test_a_token_counts_for_more_than_the_account(peer: Any) -> None:
+async def test_token_over_peer(peer: Any) -> None:
     found = await identify(HERE, {"authorization": "bearer hpcq_x"})
     assert (found.user, found.role, found.method) == ("ana", Role.VIEWER, Method.TOKEN)
     for bad in ("hpcq_x", "Bearer", "Basic hpcq_x", "Bearer other", ""):
@@ -179,19 +177,19 @@ async def test_a_token_counts_for_more_than_the_account(peer: Any) -> None:
             await identify(HERE, {"authorization": bad})
 
 
-async def test_a_method_that_is_not_chosen(peer: Any) -> None:
+async def test_method_not_enabled(peer: Any) -> None:
     with pytest.raises(NotAuthenticated):
         await identify(HERE, auth="token")
     with pytest.raises(NotAuthenticated):
         await identify(AFAR, {"authorization": "Bearer hpcq_x"}, auth="peer")
 
 
-async def test_nobody_is_asked_with_none(peer: Any) -> None:
+async def test_auth_none(peer: Any) -> None:
     found = await identify(AFAR, {"authorization": "Basic eA=="}, auth="none")
     assert (found.role, found.method, found.user) == (Role.OPERATOR, Method.NONE, "")
 
 
-async def test_a_trusted_client(peer: Any) -> None:
+async def test_trusted_client(peer: Any) -> None:
     trusted = "10.0.7.0/24=user:portal"
     found = await identify(AFAR, trusted_clients=trusted)
     assert (found.user, found.role, found.method) == ("portal", Role.USER, Method.CLIENT)
@@ -199,7 +197,7 @@ async def test_a_trusted_client(peer: Any) -> None:
         await identify(AFAR, {"x-forwarded-for": "10.0.7.12"}, trusted_clients="10.9.9.9=user:x")
 
 
-async def test_what_the_database_says_of_a_token_is_remembered() -> None:
+async def test_token_cached() -> None:
     store = OneToken()
     verifier = TokenVerifier(cast(TokenStore, store), lambda: datetime.now(UTC))
     for _ in range(3):
@@ -218,7 +216,7 @@ async def test_what_the_database_says_of_a_token_is_remembered() -> None:
         ("rubbish", "rubbish"),
     ],
 )
-def test_the_address_of_a_client_behind_proxies(said: str, address: str) -> None:
+def test_client_address_behind_proxies(said: str, address: str) -> None:
     proxies = settings(trusted_proxies="10.0.7.0/28").trusted_proxies
     near = Connection(("10.0.7.2", 1), ("10.0.7.1", 2))
     headers = {"x-forwarded-for": said} if said else {}
@@ -249,7 +247,7 @@ def test_the_address_of_a_client_behind_proxies(said: str, address: str) -> None
         ("oidc_roles", "admins", "VALUE=ROLE"),
     ],
 )
-def test_a_setting_that_is_refused(name: str, value: str, why: str, tmp_path: Any) -> None:
+def test_setting_invalid(name: str, value: str, why: str, tmp_path: Any) -> None:
     from hpcq.config import SettingsError, load_settings
 
     with pytest.raises(SettingsError) as caught:

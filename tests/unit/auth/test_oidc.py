@@ -101,7 +101,7 @@ def verifier(provider: Provider, **settings: str) -> OidcVerifier:
     return OidcVerifier(Settings.model_validate(given))
 
 
-async def test_a_good_token(provider: Provider) -> None:
+async def test_token_valid(provider: Provider) -> None:
     checker = verifier(provider)
     assert (await checker.verify(provider.token()))[:2] == ("ana", Role.USER)
     listed = provider.token(aud=["other", AUDIENCE], roles=["guests", "admins"])
@@ -109,7 +109,7 @@ async def test_a_good_token(provider: Provider) -> None:
     assert provider.asked == 1
 
 
-async def test_a_user_and_a_role_from_other_claims(provider: Provider) -> None:
+async def test_token_user_and_role_claims(provider: Provider) -> None:
     checker = verifier(
         provider,
         oidc_user_claim="sub",
@@ -141,7 +141,7 @@ async def test_a_user_and_a_role_from_other_claims(provider: Provider) -> None:
     ],
     ids=str,
 )
-async def test_a_claim_that_is_not_good(provider: Provider, changes: dict[str, Any]) -> None:
+async def test_token_invalid_claim(provider: Provider, changes: dict[str, Any]) -> None:
     with pytest.raises(NotAuthenticated):
         await verifier(provider).verify(provider.token(**changes))
 
@@ -195,12 +195,12 @@ def _changed(provider: Provider) -> str:
         lambda provider: provider.token() + "é",
     ],
 )
-async def test_a_forged_token(provider: Provider, forge: Any) -> None:
+async def test_token_forged(provider: Provider, forge: Any) -> None:
     with pytest.raises(NotAuthenticated):
         await verifier(provider).verify(forge(provider))
 
 
-async def test_keys_that_rotate(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_keys_rotated(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
     checker = verifier(provider)
     await checker.verify(provider.token())
     monkeypatch.setattr(oidc, "_KEYS_ASKED_AGAIN_SECONDS", 0.0)
@@ -212,12 +212,12 @@ async def test_keys_that_rotate(provider: Provider, monkeypatch: pytest.MonkeyPa
         await checker.verify(provider.token(old))
 
 
-async def test_an_elliptic_key(provider: Provider) -> None:
+async def test_key_elliptic(provider: Provider) -> None:
     provider.keys = [ECKey.generate_key("P-256", {"kid": "curve"}, private=True)]
     assert (await verifier(provider).verify(provider.token(header={"alg": "ES256"}))).user == "ana"
 
 
-async def test_tokens_with_unknown_keys_ask_the_provider_seldom(provider: Provider) -> None:
+async def test_keys_unknown_provider_queries_limited(provider: Provider) -> None:
     checker = verifier(provider)
     for number in range(5):
         with pytest.raises(NotAuthenticated):
@@ -225,7 +225,7 @@ async def test_tokens_with_unknown_keys_ask_the_provider_seldom(provider: Provid
     assert provider.asked == 1
 
 
-async def test_a_provider_that_is_away(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_provider_down(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
     checker = verifier(provider)
     provider.is_away = True
     with pytest.raises(ProviderUnavailable, match=provider.url):
@@ -237,7 +237,7 @@ async def test_a_provider_that_is_away(provider: Provider, monkeypatch: pytest.M
     assert (await checker.verify(provider.token())).user == "ana"
 
 
-async def test_a_provider_that_calls_itself_otherwise(provider: Provider) -> None:
+async def test_provider_other_issuer(provider: Provider) -> None:
     provider.issuer = "https://elsewhere.example"
     with pytest.raises(ProviderUnavailable, match="elsewhere"):
         await verifier(provider).verify(provider.token())

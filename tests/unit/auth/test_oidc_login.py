@@ -65,7 +65,7 @@ def id_token(provider: Provider, **changes: Any) -> str:
     return provider.token(**claims)
 
 
-async def test_a_good_id_token(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_id_token_valid(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
     login = answering(provider, monkeypatch, id_token=id_token(provider))
     assert (await login.redeem("code", BACK, SECRET))[:2] == ("ana", Role.USER)
 
@@ -87,7 +87,7 @@ async def test_a_good_id_token(provider: Provider, monkeypatch: pytest.MonkeyPat
     ],
     ids=str,
 )
-async def test_an_id_token_that_is_not_good(
+async def test_id_token_invalid(
     provider: Provider, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:
     login = answering(provider, monkeypatch, id_token=id_token(provider, **changes))
@@ -95,16 +95,14 @@ async def test_an_id_token_that_is_not_good(
         await login.redeem("code", BACK, SECRET)
 
 
-async def test_an_answer_without_an_id_token(
-    provider: Provider, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_id_token_missing(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
     login = answering(provider, monkeypatch, access_token=provider.token(sub="7"))
     with pytest.raises(NotAuthenticated):
         await login.redeem("code", BACK, SECRET)
 
 
 @pytest.mark.parametrize(("changes", "is_known"), [({"sub": "7"}, True), ({"sub": "8"}, False)])
-async def test_roles_that_the_access_token_alone_tells(
+async def test_roles_from_access_token(
     provider: Provider,
     monkeypatch: pytest.MonkeyPatch,
     changes: dict[str, Any],
@@ -122,7 +120,7 @@ async def test_roles_that_the_access_token_alone_tells(
             await login.redeem("code", BACK, SECRET)
 
 
-async def test_a_provider_that_names_no_address_for_logins(
+async def test_provider_without_authorization_endpoint(
     provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ProviderUnavailable, match="authorization_endpoint"):

@@ -21,7 +21,7 @@ def listener(request: pytest.FixtureRequest) -> Iterator[socket.socket]:
         yield listener
 
 
-def test_the_account_of_a_connection_of_our_own(listener: socket.socket) -> None:
+def test_peer_own_connection(listener: socket.socket) -> None:
     with socket.create_connection(listener.getsockname()[:2]) as client:
         ours, _ = listener.accept()
         with ours:
@@ -33,7 +33,7 @@ def test_the_account_of_a_connection_of_our_own(listener: socket.socket) -> None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
-def test_the_account_of_a_connection_of_somebody_else(listener: socket.socket) -> None:
+def test_peer_connection_of_other_account(listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
     connect = f"exec 3<>/dev/tcp/{host}/{port} && read"
     with subprocess.Popen(
@@ -46,7 +46,7 @@ def test_the_account_of_a_connection_of_somebody_else(listener: socket.socket) -
 
 
 @pytest.mark.parametrize("how", ["closed", "half closed"])
-def test_the_account_of_a_connection_that_has_ended(listener: socket.socket, how: str) -> None:
+def test_peer_connection_closed(listener: socket.socket, how: str) -> None:
     """The kernel answers 0, root's number, for a socket that no process holds any more."""
     client = socket.create_connection(listener.getsockname()[:2])
     ours, _ = listener.accept()
@@ -70,14 +70,14 @@ def test_the_account_of_a_connection_that_has_ended(listener: socket.socket, how
         (("testclient", 50000), ("testserver", 80)),
     ],
 )
-def test_the_account_of_a_connection_that_the_kernel_does_not_know(
+def test_peer_connection_unknown_to_kernel(
     client: tuple[str, int], server: tuple[str, int]
 ) -> None:
     assert loopback_peer(client, server) is None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
-def test_unix_peer_of_another_account() -> None:
+def test_unix_peer_other_account() -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
         closing(socket.socket(socket.AF_UNIX)) as listener,
@@ -96,6 +96,6 @@ def test_unix_peer_of_another_account() -> None:
             other.communicate("\n")
 
 
-def test_the_groups_of_an_account() -> None:
+def test_groups_of_account() -> None:
     assert "root" in groups_of("root")
     assert groups_of("no such account") == []

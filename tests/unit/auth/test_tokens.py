@@ -42,7 +42,7 @@ def read(path: Path) -> str:
     return path.read_text().strip()
 
 
-async def test_operators_token_is_made_once_and_kept(store: TokenStore, tmp_path: Path) -> None:
+async def test_operator_token_created_once(store: TokenStore, tmp_path: Path) -> None:
     path = tmp_path / "operator.token"
     first = await kept(store, path)
     assert await kept(store, path) == first
@@ -50,7 +50,7 @@ async def test_operators_token_is_made_once_and_kept(store: TokenStore, tmp_path
     assert len(await store.all()) == 1
 
 
-async def test_revoked_token_of_the_operator_is_replaced(
+async def test_operator_token_revoked(
     store: TokenStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "operator.token"
@@ -69,7 +69,7 @@ async def test_revoked_token_of_the_operator_is_replaced(
     assert await kept(store, path) == second
 
 
-async def test_expired_token_of_the_operator_is_replaced(store: TokenStore, tmp_path: Path) -> None:
+async def test_operator_token_expired(store: TokenStore, tmp_path: Path) -> None:
     path = tmp_path / "operator.token"
     text = await create_token(
         store, user="ana", role=Role.OPERATOR, at=now(), expires_at=now() - timedelta(seconds=1)

@@ -5,7 +5,7 @@ import pytest
 from hpcq.cli.screen import duration, plain, sparkline
 
 
-def test_plain_text_steers_no_terminal() -> None:
+def test_plain_control_characters() -> None:
     assert plain("a\tb\n\x1b[31m\x9bc é") == "a\ufffdb\ufffd\ufffd[31m\ufffdc é"
 
 

@@ -71,7 +71,7 @@ def taken() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def test_settings_that_cannot_be_used_are_one_message(tmp_path: Path) -> None:
+def test_settings_invalid(tmp_path: Path) -> None:
     with started(tmp_path, SCHEDULER="SLUM", PORT="x") as process:
         errors = rest(process)
 
@@ -81,7 +81,7 @@ def test_settings_that_cannot_be_used_are_one_message(tmp_path: Path) -> None:
     assert "Traceback" not in errors
 
 
-def test_a_taken_port_is_one_message(tmp_path: Path, taken: int) -> None:
+def test_port_taken(tmp_path: Path, taken: int) -> None:
     with started(tmp_path, PORT=str(taken)) as process:
         errors = rest(process)
 
@@ -92,7 +92,7 @@ def test_a_taken_port_is_one_message(tmp_path: Path, taken: int) -> None:
     )
 
 
-def test_an_address_that_does_not_exist_is_one_message(
+def test_address_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("HOST", "203.0.113.7")
@@ -101,7 +101,7 @@ def test_an_address_that_does_not_exist_is_one_message(
     assert "HOST='203.0.113.7'" in capsys.readouterr().err
 
 
-def test_a_state_directory_that_cannot_be_made_is_one_message(
+def test_state_directory_cannot_be_created(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "state").touch()
@@ -111,9 +111,7 @@ def test_a_state_directory_that_cannot_be_made_is_one_message(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_service_starts_answers_and_ends_well_when_told_to(
-    number: signal.Signals, tmp_path: Path
-) -> None:
+def test_service_start_and_stop(number: signal.Signals, tmp_path: Path) -> None:
     with started(tmp_path, ROOT_PATH="/api", LOG_LEVEL="DEBUG") as process:
         log = read_until(process, "Uvicorn running on http://127.0.0.1:")
         address = log.split("Uvicorn running on ")[1].split()[0]
@@ -131,7 +129,7 @@ def test_the_service_starts_answers_and_ends_well_when_told_to(
     assert re.search(r"client=127\.0\.0\.1:\d+", request)
 
 
-def test_main_reads_env_beside_itself_and_keeps_its_state_there(tmp_path: Path) -> None:
+def test_main_env_file_and_state_directory(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("CLUSTER_ID=beside\nSTATE_DIRECTORY=records\nPORT=0\n")
     with started(tmp_path) as process:
         read_until(process, "Uvicorn running on")
@@ -140,7 +138,7 @@ def test_main_reads_env_beside_itself_and_keeps_its_state_there(tmp_path: Path) 
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
-def test_the_command_reads_env_of_the_current_folder(
+def test_command_env_file_in_current_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / ".env").write_text("PORT=none\n")
@@ -153,14 +151,14 @@ def test_the_command_reads_env_of_the_current_folder(
 
 
 @pytest.mark.parametrize("auth", ["none", "peer,token"])
-def test_an_address_that_others_can_reach_where_nobody_is_asked(tmp_path: Path, auth: str) -> None:
+def test_address_public_with_auth_none(tmp_path: Path, auth: str) -> None:
     with started(tmp_path, HOST="0.0.0.0", AUTH=auth) as process:  # noqa: S104
         log = read_until(process, "Uvicorn running on")
 
     assert ("Everyone who can reach 0.0.0.0 port" in log) is (auth == "none")
 
 
-def test_the_command_of_the_log_works_from_anywhere(tmp_path: Path) -> None:
+def test_log_command_any_folder(tmp_path: Path) -> None:
     with started(tmp_path) as process:
         log = read_until(process, "/jobs")
         token = (tmp_path / "state" / "operator.token").read_text().strip()
@@ -173,12 +171,12 @@ def test_the_command_of_the_log_works_from_anywhere(tmp_path: Path) -> None:
     assert token not in log
 
 
-def test_a_client_that_comes_before_the_application_waits() -> None:
+def test_client_before_application_ready() -> None:
     with open_socket("127.0.0.1", 0) as listener:
         socket.create_connection(listener.getsockname(), timeout=PATIENCE_SECONDS).close()
 
 
-def test_the_port_of_a_service_that_just_ended_can_be_taken_again() -> None:
+def test_port_reused_after_service_end() -> None:
     with open_socket("127.0.0.1", 0) as listener:
         address = listener.getsockname()
         client = socket.create_connection(address, timeout=PATIENCE_SECONDS)
@@ -211,29 +209,27 @@ def test_open_unix_socket_over_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["localhost", "::1"])
-def test_names_and_ipv6_addresses_can_be_listened_on(host: str) -> None:
+def test_listen_names_and_ipv6(host: str) -> None:
     try:
         open_socket(host, 0).close()
     except OSError as error:
         pytest.skip(f"this machine has no {host}: {error}")
 
 
-def test_the_command_prints_the_version() -> None:
+def test_command_version() -> None:
     result = CliRunner().invoke(app, ["version"])
 
     assert (result.exit_code, result.output) == (0, f"{__version__}\n")
 
 
-def test_the_command_ends_with_the_status_of_the_service(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_command_exit_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PORT", "x")
 
     assert CliRunner().invoke(app, ["serve"]).exit_code == EXIT_SETTINGS
 
 
-def test_service_whose_log_nobody_reads_goes_on(tmp_path: Path) -> None:
+def test_service_log_pipe_unread(tmp_path: Path) -> None:
     with started(tmp_path, LOG_LEVEL="DEBUG") as process:
         port = re.search(r"running on http://127.0.0.1:(\d+)", read_until(process, "running on"))
         assert port

@@ -40,27 +40,27 @@ def _commands(node: ast.AST) -> Iterator[str]:
             yield from (name.id for name in names if isinstance(name, ast.Name))
 
 
-def test_every_sentence_has_a_translation() -> None:
+def test_translations_complete() -> None:
     assert [text for text in sentences() if text not in SENTENCES] == []
 
 
-def test_no_translation_is_left_over() -> None:
+def test_translations_unused() -> None:
     assert SENTENCES.keys() - set(sentences()) == set()
 
 
-def test_translations_hold_the_same_values() -> None:
+def test_translations_same_placeholders() -> None:
     def values(text: str) -> set[str | None]:
         return {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
 
     assert {text for text, told in SENTENCES.items() if values(text) != values(told)} == set()
 
 
-def test_every_reason_has_a_translation() -> None:
+def test_translations_each_reason() -> None:
     unknown = {FailureKind.UNKNOWN}
     assert {*ReasonCode, *FailureKind} - unknown == REASONS.keys()
 
 
-def test_every_kind_of_error_has_a_translation() -> None:
+def test_translations_each_error() -> None:
     codes = {*(code for _, _, code, _ in PROBLEMS), *(code for code, _ in TITLES.values())}
     assert codes | {"ProfileError", "Unreachable", "Unreadable"} == ERRORS.keys()
 

@@ -26,30 +26,30 @@ def home(tmp_path: Path) -> dict[str, str]:
     return {"HOME": str(tmp_path)}
 
 
-def test_address_of_the_default_profile(home: dict[str, str]) -> None:
+def test_address_default_profile(home: dict[str, str]) -> None:
     assert find_address(environment=home) == Address("https://queue.example", "secret")
 
 
-def test_address_of_a_named_profile(home: dict[str, str]) -> None:
+def test_address_named_profile(home: dict[str, str]) -> None:
     there = Address("http://test.example:5049/api")
     assert find_address(profile="test", environment=home) == there
     assert find_address(environment={**home, "HPCQ_PROFILE": "test"}) == there
 
 
-def test_the_environment_comes_before_the_profile(home: dict[str, str]) -> None:
+def test_address_environment_over_profile(home: dict[str, str]) -> None:
     elsewhere = {**home, "HPCQ_URL": "https://other.example"}
     assert find_address(environment=elsewhere) == Address("https://other.example", None)
     with_token = find_address(environment={**home, "HPCQ_TOKEN": "mine"})
     assert with_token == Address("https://queue.example", "mine")
 
 
-def test_arguments_come_first(home: dict[str, str]) -> None:
+def test_address_arguments_first(home: dict[str, str]) -> None:
     elsewhere = {**home, "HPCQ_URL": "https://other.example", "HPCQ_TOKEN": "mine"}
     assert find_address("unix:/s", "t", environment=elsewhere) == Address("unix:/s", "t")
     assert find_address(profile="test", environment=elsewhere).url.startswith("http://test.")
 
 
-def test_this_machine_without_a_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_address_without_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(address, "SOCKET", tmp_path / "hpcq.sock")
     environment = {"HOME": str(tmp_path)}
     assert find_address(environment=environment) == Address("http://127.0.0.1:5049")
@@ -72,7 +72,7 @@ def test_this_machine_without_a_profile(tmp_path: Path, monkeypatch: pytest.Monk
         "[named\n",
     ],
 )
-def test_wrong_profiles(content: str, home: dict[str, str]) -> None:
+def test_profiles_invalid(content: str, home: dict[str, str]) -> None:
     profile_file(home).write_text(content)
     with pytest.raises(ProfileError):
         find_address(profile="named", environment=home)
@@ -88,5 +88,5 @@ def test_wrong_profiles(content: str, home: dict[str, str]) -> None:
         ("https://head.cluster.example", True),
     ],
 )
-def test_certificates_are_checked_where_there_can_be_any(url: str, checks: bool) -> None:
+def test_certificates_with_https_only(url: str, checks: bool) -> None:
     assert Address(url).may_be_encrypted is checks

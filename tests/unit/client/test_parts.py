@@ -55,7 +55,7 @@ def test_import_without_the_service(code: str, parts: str, others: str) -> None:
     assert (done.stdout, done.returncode) == ("as it should be\n", 0), done.stderr
 
 
-def test_patience_waits_as_long_as_the_service_asks() -> None:
+def test_patience_retry_after() -> None:
     busy = Unavailable(503, {"detail": "…", "retryAfter": 7})
     assert Patience(60).pause_after(busy) == 7
     with pytest.raises(Unavailable):
@@ -69,7 +69,7 @@ def test_patience_grows_and_ends() -> None:
         Patience(0).pause_after(cut)
 
 
-def test_patience_has_none_with_what_stays() -> None:
+def test_patience_permanent_error() -> None:
     with pytest.raises(Conflict):
         Patience(60).pause_after(Conflict(409, {"detail": "…"}))
 
@@ -84,7 +84,7 @@ def test_query() -> None:
     }
 
 
-def test_submission_body_leaves_out_what_is_not_given() -> None:
+def test_submission_body_only_given_fields() -> None:
     body = submission_body("/s.sh", (), 2, "/w", {"wall_time_limit": 60, "queue": None})
     assert body == {
         "workingDirectory": "/w",

@@ -38,18 +38,18 @@ QUESTIONS = [
 
 
 @pytest.mark.parametrize("answer", ANSWERS, ids=lambda answer: answer.__name__)
-def test_fields_of_answers(answer: Any) -> None:
+def test_answer_fields(answer: Any) -> None:
     assert set(answer.__struct_encode_fields__) == _fields(ANSWERS[answer])
 
 
 @pytest.mark.parametrize(
     ("known", "model", "elsewhere"), QUESTIONS, ids=lambda kind: getattr(kind, "__name__", "")
 )
-def test_fields_of_requests(known: type, model: type[BaseModel], elsewhere: set[str]) -> None:
+def test_request_fields(known: type, model: type[BaseModel], elsewhere: set[str]) -> None:
     assert {wire_name(name) for name in get_type_hints(known)} == _fields(model) - elsewhere
 
 
-def test_every_status_of_the_api_has_a_kind_of_error() -> None:
+def test_error_class_of_each_status() -> None:
     invalid = {400, 405, 408, 413, 414, 416, 421, 422, 431}
     known = {status for status in range(400, 600) if _kind(status) is not errors.InvalidRequest}
     assert {int(status) for status in _statuses()} - invalid <= known

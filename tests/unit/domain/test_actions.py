@@ -9,25 +9,25 @@ from hpcq.domain.states import JobState
 
 @pytest.mark.parametrize("action", Action)
 @pytest.mark.parametrize("state", [JobState.DONE, JobState.FAILED])
-def test_a_finished_job_takes_no_action(action: Action, state: JobState) -> None:
+def test_action_on_finished_job(action: Action, state: JobState) -> None:
     with pytest.raises(WrongState, match=f"Only a .*; this one is {state}"):
         check_state(action, state)
 
 
 @pytest.mark.parametrize("action", Action)
-def test_a_job_in_an_unknown_state_is_left_to_the_scheduler(action: Action) -> None:
+def test_action_on_job_in_unknown_state(action: Action) -> None:
     check_state(action, JobState.UNDETERMINED)
 
 
 @pytest.mark.parametrize("action", Action)
-def test_an_action_can_be_repeated_where_it_has_its_effect(action: Action) -> None:
+def test_action_repeated(action: Action) -> None:
     for state in JobState:
         if has_effect_already(action, state):
             check_state(action, state)
 
 
 @pytest.mark.parametrize("action", [Action.HOLD, Action.RELEASE])
-def test_an_array_that_has_begun_can_be_held(action: Action) -> None:
+def test_hold_started_array(action: Action) -> None:
     check_state(action, JobState.RUNNING, is_array=True)
     with pytest.raises(WrongState):
         check_state(action, JobState.RUNNING)
@@ -35,5 +35,5 @@ def test_an_array_that_has_begun_can_be_held(action: Action) -> None:
         check_state(action, JobState.DONE, is_array=True)
 
 
-def test_a_signal_always_has_a_new_effect() -> None:
+def test_signal_repeated() -> None:
     assert not any(has_effect_already(Action.SIGNAL, state) for state in JobState)

@@ -50,17 +50,17 @@ def task(number: int, state: JobState, **fields: object) -> Observation:
         ([S.DONE, S.FAILED], S.FAILED),
     ],
 )
-def test_where_an_array_is(states: list[JobState], state: JobState) -> None:
+def test_array_state(states: list[JobState], state: JobState) -> None:
     assert summarize_array(ARRAY, [task(n, s) for n, s in enumerate(states)]).state is state
 
 
 @given(st.lists(st.sampled_from(JobState), min_size=1, max_size=6))
-def test_it_is_over_when_all_its_tasks_are(states: list[JobState]) -> None:
+def test_array_over_after_all_tasks(states: list[JobState]) -> None:
     state = summarize_array(ARRAY, [task(n, s) for n, s in enumerate(states)]).state
     assert state.is_final == all(s.is_final for s in states)
 
 
-def test_it_ends_as_the_first_of_its_tasks_that_failed() -> None:
+def test_array_end_from_first_failed_task() -> None:
     ended = summarize_array(
         ARRAY,
         [
@@ -80,7 +80,7 @@ def test_it_ends_as_the_first_of_its_tasks_that_failed() -> None:
     assert ended.state_reason == "2 of 3 tasks failed: 2, 3. 2: exit code 7"
 
 
-def test_it_runs_from_its_first_start_to_its_last_end_on_all_hosts() -> None:
+def test_array_run_times_and_hosts() -> None:
     def ran(number: int, start: int, end: int) -> Observation:
         return task(
             number,
@@ -99,7 +99,7 @@ def test_it_runs_from_its_first_start_to_its_last_end_on_all_hosts() -> None:
     assert summarize_array(ARRAY, [ran(1, 5, 9), task(2, S.QUEUED)]).end_time is None
 
 
-def test_what_it_used_is_not_known_before_all_its_ended_tasks_have_told() -> None:
+def test_array_usage_incomplete() -> None:
     told = task(1, S.DONE, start_time=T0, usage=Usage(cpu_seconds=1.0))
     assert summarize_array(ARRAY, [told, task(2, S.DONE, start_time=T0)]).usage is None
     assert summarize_array(ARRAY, [told, task(2, S.FAILED)]).usage == Usage(cpu_seconds=1.0)
@@ -128,14 +128,14 @@ def test_read_tasks_wrong_shape(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["7-3", f"0-{MOST_TASKS_NAMED}", "0-999999999,1", "1-6000,2-6001"])
-def test_read_tasks_ranges_that_cannot_be(text: str) -> None:
+def test_read_tasks_invalid_range(text: str) -> None:
     with pytest.raises(InvalidSpec) as refused:
         read_tasks(text)
     assert refused.value.field == "tasks"
 
 
 @given(st.sets(st.integers(0, 40), min_size=1))
-def test_ranges_of_reads_back_the_same(numbers: set[int]) -> None:
+def test_ranges_of_round_trip(numbers: set[int]) -> None:
     ranges = ranges_of(numbers)
     assert read_tasks(",".join(ranges)) == sorted(numbers)
     assert len(ranges) == sum(number - 1 not in numbers for number in numbers)
@@ -170,7 +170,7 @@ def array(state: JobState, *, asked: int | None = 20, waiting: int | None = None
         (S.FAILED, {}, {S.FAILED: 20}),
     ],
 )
-def test_count_tasks_those_too_that_nobody_has_seen(
+def test_count_tasks_not_yet_seen(
     state: JobState, known: dict[JobState, int], counts: dict[JobState, int]
 ) -> None:
     assert count_tasks(array(state), known) == counts
@@ -185,7 +185,7 @@ def test_count_tasks_those_too_that_nobody_has_seen(
         (S.RUNNING, None, {S.RUNNING: 2}, {S.RUNNING: 2, S.QUEUED: 4900}),
     ],
 )
-def test_count_tasks_that_are_not_told_apart(
+def test_count_tasks_not_told_apart(
     state: JobState,
     asked: int | None,
     known: dict[JobState, int],
@@ -194,7 +194,7 @@ def test_count_tasks_that_are_not_told_apart(
     assert count_tasks(array(state, asked=asked, waiting=4900), known) == counts
 
 
-def test_count_tasks_cancelled_with_their_array() -> None:
+def test_count_tasks_cancelled_with_array() -> None:
     cancelled = array(S.FAILED).changed(cancel_requested_at=T0)
     assert count_tasks(cancelled, {S.DONE: 3, S.FAILED: 2}) == {S.DONE: 3, S.FAILED: 17}
 

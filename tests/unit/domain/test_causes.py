@@ -44,26 +44,26 @@ def killed(seconds: float = 60, signal: int = 9, peak: float | None = None) -> O
         ({}, killed(), FailureKind.SIGNAL),
     ],
 )
-def test_kill_at_a_limit_that_only_the_record_knows(
+def test_killed_at_limit_from_record(
     fields: dict[str, Any], end: Observation, kind: FailureKind
 ) -> None:
     record = job_merge.observe(running(**fields), end, T0)
     assert record.failure_kind is kind
 
 
-def test_limit_of_the_script_itself_is_known_from_the_queue() -> None:
+def test_killed_at_script_limit_from_queue() -> None:
     record = running(replace(RUNS, wall_time_limit_seconds=60))
     assert job_merge.observe(record, killed(61), T0).failure_kind is FailureKind.TIME_LIMIT
 
 
-def test_signal_of_a_job_that_the_queue_showed_as_dr_is_its_own() -> None:
+def test_killed_by_own_signal_in_state_dr() -> None:
     # Grid Engine shows a job whose own process a signal ended so, for a moment after its end.
     record = running(replace(RUNS, native_state="dr", stage=Stage.CANCELLING))
     lost = job_changes.vanished(record, "It left the queue.", last_seen=T0, at=T0)
     assert job_merge.observe(lost, killed(), T0).failure_kind is FailureKind.SIGNAL
 
 
-def test_exit_of_a_job_that_was_to_be_deleted_is_its_own() -> None:
+def test_exit_status_of_job_being_cancelled() -> None:
     record = running(replace(RUNS, stage=Stage.CANCELLING))
     end = replace(killed(), failure_kind=FailureKind.NON_ZERO_EXIT, exit_code=3, exit_signal=None)
     assert job_merge.observe(record, end, T0).failure_kind is FailureKind.NON_ZERO_EXIT

@@ -26,11 +26,11 @@ def foreign(**fields: object) -> JobRecord:
     return job_merge.foreign_record("1", replace(ENDED, **fields), T0)  # type: ignore[arg-type]
 
 
-def test_efficiency_is_what_was_used_of_what_was_reserved() -> None:
+def test_efficiency_used_over_reserved() -> None:
     assert efficiency_of(foreign()) == Efficiency(cpu=0.79, memory=0.25)
 
 
-def test_efficiency_counts_what_the_request_reserved() -> None:
+def test_efficiency_from_requested_slots() -> None:
     spec = JobSpec(name="a", working_directory="/", script_file="/a", slots=16)
     spec = replace(spec, memory_limit_bytes=2000)
     intent = submission.intent(JobUid.new(), spec, T0, by="test", is_promised=False)
@@ -38,12 +38,12 @@ def test_efficiency_counts_what_the_request_reserved() -> None:
     assert efficiency_of(record) == Efficiency(cpu=0.395, memory=0.5)
 
 
-def test_efficiency_above_one_is_shown() -> None:
+def test_efficiency_above_one() -> None:
     assert efficiency_of(foreign(slots=1)) == Efficiency(cpu=6.32, memory=0.25)
 
 
 @pytest.mark.parametrize("state", [JobState.RUNNING, JobState.QUEUED, JobState.UNDETERMINED])
-def test_efficiency_of_a_job_that_has_not_ended_is_none(state: JobState) -> None:
+def test_efficiency_running_job(state: JobState) -> None:
     assert efficiency_of(foreign(state=state)) is None
 
 
@@ -64,7 +64,5 @@ def test_efficiency_of_a_job_that_has_not_ended_is_none(state: JobState) -> None
         ({"slots": 10**400, "memory_limit_bytes": 10**400}, Efficiency()),
     ],
 )
-def test_efficiency_is_null_where_a_part_of_it_is_unknown(
-    fields: dict[str, object], expected: Efficiency
-) -> None:
+def test_efficiency_unknown_part(fields: dict[str, object], expected: Efficiency) -> None:
     assert efficiency_of(foreign(**fields)) == expected

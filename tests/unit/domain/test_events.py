@@ -44,23 +44,23 @@ def kinds(old: JobRecord | None, new: JobRecord) -> list[EventKind]:
     return [happening.kind for happening in diff(old, new, after(20))]
 
 
-def test_an_intent_is_nothing_that_happened() -> None:
+def test_diff_intent() -> None:
     assert diff(None, INTENT, T0) == ()
 
 
-def test_a_job_is_submitted_when_its_id_becomes_known() -> None:
+def test_diff_job_gets_id() -> None:
     (happening,) = diff(INTENT, TAKEN, after(1))
     assert (happening.uid, happening.kind, happening.at) == (UID, "job.submitted", after(1))
     assert (happening.data["jobId"], happening.data["state"]) == ("155", "QUEUED")
 
 
-def test_a_job_of_somebody_else_is_submitted_when_it_is_first_seen() -> None:
+def test_diff_foreign_job_first_seen() -> None:
     seen = Observation(native_id=ID, state=JobState.RUNNING, submit_time=T0, owner="ana")
     record = job_merge.foreign_record("1", seen, T0)
     assert kinds(None, record) == [EventKind.SUBMITTED]
 
 
-def test_an_end_says_all_that_is_known_of_it() -> None:
+def test_diff_job_ended() -> None:
     (happening,) = diff(RUNNING, ENDED, after(10))
     assert happening.kind is EventKind.STATE
     assert happening.data == {
@@ -82,7 +82,7 @@ def test_an_end_says_all_that_is_known_of_it() -> None:
     }
 
 
-def test_a_refused_submission_fails_without_ever_having_been_submitted() -> None:
+def test_diff_submission_refused() -> None:
     failed = submission.failed(INTENT, "unknown queue", after(1))
     (happening,) = diff(INTENT, failed, after(1))
     assert (happening.kind, happening.data["jobId"]) == (EventKind.STATE, None)
@@ -100,11 +100,11 @@ def test_a_refused_submission_fails_without_ever_having_been_submitted() -> None
         (ENDED.changed(removed_at=after(20)), [EventKind.STATE, EventKind.DELETED]),
     ],
 )
-def test_only_what_happened_is_told(new: JobRecord, expected: list[EventKind]) -> None:
+def test_diff_each_change(new: JobRecord, expected: list[EventKind]) -> None:
     assert kinds(RUNNING, new) == expected
 
 
-def test_a_cause_that_changes_after_the_end_is_told() -> None:
+def test_diff_cause_changed_after_end() -> None:
     assert ENDED.seen is not None
     killed = ENDED.changed(seen=replace(ENDED.seen, failure_kind=FailureKind.SIGNAL))
     blamed = job_changes.cancel_requested(killed, after(11))
@@ -112,7 +112,7 @@ def test_a_cause_that_changes_after_the_end_is_told() -> None:
     assert (happening.kind, happening.data["failureKind"]) == (EventKind.STATE, "CANCELLED")
 
 
-def test_a_job_is_removed_once() -> None:
+def test_diff_job_removed_once() -> None:
     removed = ENDED.changed(removed_at=after(20))
     assert kinds(removed, removed) == []
 
@@ -136,19 +136,19 @@ CONTRADICTION = Contradiction(
         contradiction_event(CONTRADICTION, after(11)),
     ],
 )
-def test_data_are_plain_json(happening: EventDraft) -> None:
+def test_event_data_plain_json(happening: EventDraft) -> None:
     assert json.loads(json.dumps(happening.data)) == happening.data
     assert all(type(value) in (str, int, float, type(None)) for value in happening.data.values())
 
 
-def test_a_sample_has_the_figures_of_the_wire() -> None:
+def test_sample_event_wire_fields() -> None:
     usage = Usage(cpu_seconds=1.5, memory_bytes=2**30, sampled_at=T0)
     data = usage_event(RUNNING, usage, after(6)).data
     assert (data["cpuSeconds"], data["instantTotalMemory"]) == (1.5, 1.0)
     assert (data["timeInstant"], data["processIO"]) == ("2026-01-05T12:00:00.000Z", None)
 
 
-def test_a_contradiction_keeps_both_words() -> None:
+def test_contradiction_event_both_states() -> None:
     happening = contradiction_event(CONTRADICTION, after(11))
     assert (happening.uid, happening.kind) == (UID, EventKind.CONTRADICTION)
     assert happening.data == {

@@ -81,11 +81,11 @@ def failed(kind: FailureKind, **fields: object) -> Observation:
         ),
     ],
 )
-def test_explanation_of_a_waiting_job(fields: dict[str, object], sentence: str) -> None:
+def test_explanation_waiting_job(fields: dict[str, object], sentence: str) -> None:
     assert explain(seen(**fields)) == sentence
 
 
-def test_explanation_names_the_jobs_that_the_request_depends_on() -> None:
+def test_explanation_requested_dependencies() -> None:
     waits = replace(WAITS, reason_code=ReasonCode.WAITING_FOR_DEPENDENCY)
     condition = DependencyCondition.ANY
     first = Dependency(native_id=NativeId("7"), uid=JobUid.new(), condition=condition)
@@ -106,19 +106,19 @@ def test_explanation_names_the_jobs_that_the_request_depends_on() -> None:
         (failed(FailureKind.CANCELLED), "The scheduler's sentence."),
     ],
 )
-def test_explanation_of_a_failed_job(end: Observation, sentence: str) -> None:
+def test_explanation_failed_job(end: Observation, sentence: str) -> None:
     record = job_merge.foreign_record("1", end, T0)
     assert explain(record) == sentence
     assert reason_code(record) is end.failure_kind
 
 
-def test_explanation_names_who_cancelled_a_job() -> None:
+def test_explanation_cancelled_job_by_whom() -> None:
     asked = job_changes.cancel_requested(ours(WAITS), T0, by="ana")
     record = job_merge.observe(asked, failed(FailureKind.CANCELLED), T0)
     assert explain(record) == "It was cancelled by ana."
 
 
-def test_dependency_that_was_not_met_is_told_from_other_cancellations() -> None:
+def test_explanation_dependency_not_met() -> None:
     code = ReasonCode.DEPENDENCY_NEVER_SATISFIED
     end = replace(failed(FailureKind.CANCELLED), start_time=None, reason_code=code)
     record = job_merge.foreign_record("1", end, T0)
@@ -127,12 +127,12 @@ def test_dependency_that_was_not_met_is_told_from_other_cancellations() -> None:
 
 
 @pytest.mark.parametrize("state", [JobState.RUNNING, JobState.DONE])
-def test_job_that_neither_waits_nor_failed_has_no_code(state: JobState) -> None:
+def test_explanation_no_code(state: JobState) -> None:
     record = seen(state=state, reason_code=None, state_reason=None)
     assert (reason_code(record), explain(record)) == (None, None)
 
 
-def test_job_that_the_service_held_is_held_by_a_user_before_the_scheduler_says_so() -> None:
+def test_explanation_held_before_scheduler_reports() -> None:
     waits = ours(WAITS)
     held = job_changes.acted_on(waits, Action.HOLD, T0)
     assert reason_code(held) is ReasonCode.HELD_BY_USER
@@ -142,7 +142,7 @@ def test_job_that_the_service_held_is_held_by_a_user_before_the_scheduler_says_s
     assert reason_code(released) is None
 
 
-def test_estimate_goes_with_the_wait() -> None:
+def test_explanation_estimate_while_waiting() -> None:
     waits = ours(replace(WAITS, start_estimate=T0))
     assert waits.seen is not None
     assert waits.seen.start_estimate == T0

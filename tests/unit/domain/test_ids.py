@@ -22,7 +22,7 @@ SUBMITTED = datetime(2026, 1, 5, 12, 0, 0, 400_000, tzinfo=UTC)
         "9" * 18,
     ],
 )
-def test_ids_of_all_schedulers_are_taken_as_they_are(text: str) -> None:
+def test_native_id_each_scheduler(text: str) -> None:
     native_id = NativeId(text)
     assert native_id == text
     assert isinstance(native_id, NativeId)
@@ -62,7 +62,7 @@ def test_ids_of_all_schedulers_are_taken_as_they_are(text: str) -> None:
         "1." + "a" * 254,
     ],
 )
-def test_what_could_mean_anything_else_is_no_id(text: str) -> None:
+def test_native_id_invalid(text: str) -> None:
     with pytest.raises(ValueError, match="not a job id"):
         NativeId(text)
 
@@ -74,12 +74,12 @@ GRAMMAR = st.from_regex(
 
 
 @given(GRAMMAR.filter(lambda text: not text.endswith("\n")))
-def test_all_that_the_grammar_makes_is_an_id(text: str) -> None:
+def test_native_id_whole_grammar(text: str) -> None:
     assert NativeId(text) == text
 
 
 @given(st.text(max_size=12) | st.from_regex(r"[0-9_\[\].+-]{0,8}"))
-def test_an_id_holds_no_word_for_many_jobs_and_nothing_of_a_shell(text: str) -> None:
+def test_native_id_no_wildcards_or_shell(text: str) -> None:
     try:
         native_id = NativeId(text)
     except ValueError:
@@ -92,14 +92,14 @@ def test_an_id_holds_no_word_for_many_jobs_and_nothing_of_a_shell(text: str) -> 
 
 
 @given(st.uuids(version=4))
-def test_a_key_leads_back_to_its_job(number: object) -> None:
+def test_submission_key_to_uid(number: object) -> None:
     uid = JobUid(str(number))
     key = SubmissionKey.for_uid(uid)
     assert SubmissionKey(key).uid == uid
     assert SubmissionKey.find_in(f"a comment, {key}, and more") == key
 
 
-def test_new_uids_differ_and_are_canonical() -> None:
+def test_uid_new_unique_canonical() -> None:
     uids = {JobUid.new() for _ in range(100)}
     assert len(uids) == 100
     assert all(JobUid(uid) == uid for uid in uids)
@@ -116,7 +116,7 @@ def test_new_uids_differ_and_are_canonical() -> None:
         "٣d6f7a52-0c0b-4b7e-9b57-6d1f3b9a7c11",
     ],
 )
-def test_only_a_canonical_uuid_is_a_uid(text: str) -> None:
+def test_uid_canonical_only(text: str) -> None:
     with pytest.raises(ValueError, match="not a job uid"):
         JobUid(text)
 
@@ -124,24 +124,24 @@ def test_only_a_canonical_uuid_is_a_uid(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "hpcq-", "hpcq-" + "g" * 32, "HPCQ-" + "a" * 32, "hpcq-" + "a" * 32 + "\n"]
 )
-def test_only_our_own_mark_is_a_key(text: str) -> None:
+def test_submission_key_own_mark_only(text: str) -> None:
     with pytest.raises(ValueError, match="not a submission key"):
         SubmissionKey(text)
 
 
 @pytest.mark.parametrize("text", [None, "", "a comment", "hpcq-123"])
-def test_a_comment_without_a_key_has_none(text: str | None) -> None:
+def test_submission_key_missing_in_comment(text: str | None) -> None:
     assert SubmissionKey.find_in(text) is None
 
 
-def test_a_foreign_job_has_the_same_uid_in_every_process() -> None:
+def test_foreign_uid_same_in_each_process() -> None:
     uid = JobUid.of_foreign("1", NativeId("5"), SUBMITTED, "ana")
     assert uid == "03276f11-4030-59a1-a859-11aafbe4120f"
     within_the_second = SUBMITTED + timedelta(milliseconds=500)
     assert JobUid.of_foreign("1", NativeId("5"), within_the_second, "ana") == uid
 
 
-def test_another_job_under_the_same_number_has_another_uid() -> None:
+def test_foreign_uid_number_reused() -> None:
     jobs = [
         ("1", NativeId("5"), SUBMITTED, "ana"),
         ("2", NativeId("5"), SUBMITTED, "ana"),

@@ -48,7 +48,7 @@ def running() -> JobRecord:
     )
 
 
-def test_an_array_some_of_whose_tasks_are_over_runs_while_the_others_wait() -> None:
+def test_array_some_tasks_over() -> None:
     array = submission.submitted(intended(array=ArrayRange(first=1, last=2)), ID, after(1))
     assert job_merge.observe(array, seen(), after(2)).state is JobState.QUEUED
     begun = job_merge.observe(array, seen(JobState.RUNNING, start_time=after(4)), after(5))
@@ -56,7 +56,7 @@ def test_an_array_some_of_whose_tasks_are_over_runs_while_the_others_wait() -> N
     assert (between.state, between.seen and between.seen.start_time) == (JobState.RUNNING, after(4))
 
 
-def test_key_that_another_account_copied_makes_no_job_of_ours() -> None:
+def test_key_copied_by_other_account() -> None:
     ours = submission.submitted(intended(run_as="ana"), ID, after(1))
     for owner, is_ours in (("ana", True), (None, True), ("eve", False)):
         one = seen(owner=owner, submission_key=ours.key)
@@ -65,7 +65,7 @@ def test_key_that_another_account_copied_makes_no_job_of_ours() -> None:
     assert not is_task_of(ours, task)
 
 
-def test_a_job_that_surely_has_no_key_is_none_of_ours() -> None:
+def test_key_absent_not_own_job() -> None:
     assert same_job(taken(), seen(JobState.DONE))
     assert not same_job(taken(), seen(JobState.DONE, is_keyless=True))
     foreign = job_merge.foreign_record("1", seen(), T0)
@@ -75,30 +75,30 @@ def test_a_job_that_surely_has_no_key_is_none_of_ours() -> None:
 # From the intent to the scheduler
 
 
-def test_an_intent_waits_without_an_id() -> None:
+def test_intent_without_id() -> None:
     record = intended()
     assert (record.state, record.native_id, record.seen) == (JobState.QUEUED, None, None)
     assert record.submitted_here
     assert record.status is JobStatus.START_REQUESTED
 
 
-def test_the_intent_of_a_held_job_is_held() -> None:
+def test_intent_of_held_job() -> None:
     assert intended(hold=True).state is JobState.QUEUED_HELD
 
 
-def test_a_job_that_was_taken_has_its_id_and_no_reason_any_more() -> None:
+def test_submitted_id_and_no_reason() -> None:
     record = taken()
     assert (record.native_id, record.state_reason) == (ID, None)
     assert record.confirmed_at == after(1)
 
 
-def test_a_refused_job_is_failed_with_the_reason() -> None:
+def test_submission_refused_reason() -> None:
     record = submission.failed(intended(), "unknown queue", after(1))
     assert (record.state, record.state_reason) == (JobState.FAILED, "unknown queue")
     assert record.confirmed_at == record.state_changed_at == after(1)
 
 
-def test_an_unclear_submission_is_undetermined_and_says_so_once_it_is_found() -> None:
+def test_submission_unclear_undetermined() -> None:
     unclear = submission.mark_unclear(intended(), "no answer", after(1), is_promised=False)
     assert (unclear.state, unclear.state_reason) == (JobState.UNDETERMINED, "no answer")
     found = submission.submitted(unclear, ID, after(2))
@@ -106,7 +106,7 @@ def test_an_unclear_submission_is_undetermined_and_says_so_once_it_is_found() ->
     assert found.state_reason
 
 
-def test_a_job_held_never_to_have_been_taken_can_turn_up() -> None:
+def test_submission_given_up_job_appears() -> None:
     lost = submission.failed(intended(), "nobody has it", after(200))
     record = job_changes.reappeared(lost, seen(JobState.RUNNING), after(300))
     assert (record.uid, record.native_id, record.state) == (UID, ID, JobState.UNDETERMINED)
@@ -118,7 +118,7 @@ def test_a_job_held_never_to_have_been_taken_can_turn_up() -> None:
 # What the scheduler says
 
 
-def test_a_foreign_job_begins_with_its_first_sight() -> None:
+def test_foreign_job_created_at_first_sight() -> None:
     record = job_merge.foreign_record("1", seen(submit_time=after(-60), owner="ana"), T0)
     assert not record.submitted_here
     assert record.created_at == after(-60)
@@ -138,32 +138,32 @@ def test_a_foreign_job_begins_with_its_first_sight() -> None:
         ),
     ],
 )
-def test_the_newest_known_time_of_a_foreign_job_is_its_last_change(
+def test_foreign_job_changed_at_newest_time(
     state: JobState, times: dict[str, Any], changed: datetime
 ) -> None:
     assert job_merge.foreign_record("1", seen(state, **times), T0).state_changed_at == changed
 
 
-def test_a_change_of_state_has_the_time_at_which_it_was_seen() -> None:
+def test_state_change_time() -> None:
     record = running()
     assert (record.state, record.state_changed_at) == (JobState.RUNNING, after(5))
     same = job_merge.observe(record, seen(JobState.RUNNING, queue="all.q"), after(9))
     assert same.state_changed_at == after(5)
 
 
-def test_a_change_of_stage_is_a_change() -> None:
+def test_stage_change() -> None:
     record = job_merge.observe(running(), seen(JobState.RUNNING, stage=Stage.EXITING), after(9))
     assert (record.stage, record.state_changed_at) == (Stage.EXITING, after(9))
     assert record.status is JobStatus.STOPPING
 
 
-def test_an_end_has_its_own_time() -> None:
+def test_end_time() -> None:
     ended = seen(JobState.DONE, exit_code=0, end_time=after(7))
     record = job_merge.observe(running(), ended, after(20))
     assert (record.state_changed_at, record.confirmed_at) == (after(7), after(20))
 
 
-def test_what_an_answer_does_not_mention_stays() -> None:
+def test_observation_missing_fields_kept() -> None:
     usage = Usage(cpu_seconds=3.0)
     record = job_merge.observe(
         running(), seen(JobState.RUNNING, usage=usage, owner="ana"), after(6)
@@ -174,7 +174,7 @@ def test_what_an_answer_does_not_mention_stays() -> None:
     assert (record.seen.usage, record.seen.owner) == (usage, "ana")
 
 
-def test_reasons_and_raw_words_belong_to_one_sight() -> None:
+def test_observation_reason_and_native_state_replaced() -> None:
     waits = seen(native_state="qw", state_reason="no slots")
     record = job_merge.observe(taken(), waits, after(2))
     record = job_merge.observe(record, seen(JobState.RUNNING), after(3))
@@ -182,7 +182,7 @@ def test_reasons_and_raw_words_belong_to_one_sight() -> None:
     assert (record.state_reason, record.seen.native_state) == (None, None)
 
 
-def test_a_job_that_is_put_back_into_the_queue_has_not_started() -> None:
+def test_requeued_job_no_start_time() -> None:
     record = job_merge.observe(running(), seen(JobState.REQUEUED, owner="ana"), after(9))
     assert record.seen is not None
     assert (record.seen.start_time, record.seen.hosts, record.seen.usage) == (None, None, None)
@@ -192,7 +192,7 @@ def test_a_job_that_is_put_back_into_the_queue_has_not_started() -> None:
 
 
 @pytest.mark.parametrize("end", [JobState.DONE, JobState.FAILED])
-def test_a_final_state_stays_whatever_comes_after(end: JobState) -> None:
+def test_final_state_kept(end: JobState) -> None:
     ended = job_merge.observe(running(), seen(end, end_time=after(7)), after(8))
     for state in JobState:
         assert job_merge.observe(ended, seen(state), after(9)) is ended
@@ -205,13 +205,13 @@ def test_a_final_state_stays_whatever_comes_after(end: JobState) -> None:
 # Leaving the queue
 
 
-def test_a_job_that_is_missed_was_confirmed_when_it_was_last_seen() -> None:
+def test_missed_job_confirmed_at() -> None:
     assert job_changes.missed(running(), after(30)).confirmed_at == after(30)
     assert job_changes.missed(running(), None).confirmed_at == after(5)
     assert job_changes.missed(taken(), after(30)).confirmed_at == after(1)
 
 
-def test_a_vanished_job_is_undetermined_with_the_reason_until_the_truth_comes() -> None:
+def test_vanished_job_undetermined_until_known() -> None:
     record = job_changes.vanished(
         running(), "not accounted yet.", last_seen=after(30), at=after(35)
     )
@@ -233,7 +233,7 @@ def test_a_vanished_job_is_undetermined_with_the_reason_until_the_truth_comes() 
 # Our own doing
 
 
-def test_a_cancelled_job_keeps_its_state_and_shows_that_its_end_was_asked_for() -> None:
+def test_cancel_requested_state_kept() -> None:
     record = job_changes.cancel_requested(running(), after(6))
     assert (record.state, record.status) == (JobState.RUNNING, JobStatus.STOPPING)
     assert job_changes.cancel_requested(record, after(9)) is record
@@ -251,7 +251,7 @@ def test_a_cancelled_job_keeps_its_state_and_shows_that_its_end_was_asked_for() 
     ],
 )
 @pytest.mark.parametrize("answer_comes_first", [True, False])
-def test_a_signal_after_we_asked_for_the_end_is_a_cancellation(
+def test_signal_after_cancel_request(
     said: FailureKind | None, kind: FailureKind, answer_comes_first: bool
 ) -> None:
     ended = seen(JobState.FAILED, failure_kind=said, exit_signal=9)
@@ -267,7 +267,7 @@ def test_a_signal_after_we_asked_for_the_end_is_a_cancellation(
     assert record.seen.failure_kind is kind
 
 
-def test_a_job_that_ended_well_before_it_could_be_cancelled_is_done() -> None:
+def test_done_despite_cancel_request() -> None:
     ended = job_merge.observe(running(), seen(JobState.DONE, exit_code=0), after(7))
     record = job_changes.cancel_requested(ended, after(8))
     assert record.state is JobState.DONE
@@ -275,7 +275,7 @@ def test_a_job_that_ended_well_before_it_could_be_cancelled_is_done() -> None:
     assert record.seen.failure_kind is None
 
 
-def test_a_job_deleted_from_the_queue_is_cancelled_without_a_start() -> None:
+def test_deleted_from_queue_never_started() -> None:
     record = job_merge.removed_while_queued(taken(), after(6))
     assert (record.state, record.status) == (JobState.FAILED, JobStatus.STOPPED)
     assert record.seen is not None
@@ -287,7 +287,7 @@ def test_a_job_deleted_from_the_queue_is_cancelled_without_a_start() -> None:
     ("free", "held"),
     [(JobState.QUEUED, JobState.QUEUED_HELD), (JobState.REQUEUED, JobState.REQUEUED_HELD)],
 )
-def test_holding_and_releasing_are_each_others_opposite(free: JobState, held: JobState) -> None:
+def test_hold_and_release_inverse(free: JobState, held: JobState) -> None:
     record = job_merge.observe(taken(), seen(free), after(2))
     kept = job_changes.acted_on(record, Action.HOLD, after(3))
     assert (kept.state, kept.state_changed_at) == (held, after(3))
@@ -297,7 +297,7 @@ def test_holding_and_releasing_are_each_others_opposite(free: JobState, held: Jo
 
 
 @pytest.mark.parametrize("state", [JobState.RUNNING, JobState.SUSPENDED, JobState.UNDETERMINED])
-def test_only_a_queued_job_is_held_or_released(state: JobState) -> None:
+def test_hold_or_release_queued_only(state: JobState) -> None:
     record = job_merge.observe(taken(), seen(state), after(2))
     assert job_changes.acted_on(record, Action.HOLD, after(3)) is record
     assert job_changes.acted_on(record, Action.RELEASE, after(3)) is record
@@ -331,9 +331,7 @@ OTHER_KEY = JobUid("11111111-0c0b-4b7e-9b57-6d1f3b9a7c11")
         ({}, True),
     ],
 )
-def test_our_job_is_told_from_a_later_one_under_its_number(
-    said: dict[str, Any], same: bool
-) -> None:
+def test_id_reused_own_job(said: dict[str, Any], same: bool) -> None:
     assert identity.same_job(OURS, seen(**said)) is same
 
 
@@ -351,9 +349,7 @@ KNOWN = job_merge.foreign_record("1", seen(submit_time=T0, owner="ana"), T0)
         ({"submission_key": OURS.key, "submit_time": T0}, False),
     ],
 )
-def test_a_known_job_is_told_from_a_later_one_under_its_number(
-    said: dict[str, Any], same: bool
-) -> None:
+def test_id_reused_known_job(said: dict[str, Any], same: bool) -> None:
     assert identity.same_job(KNOWN, seen(**said)) is same
 
 
@@ -384,7 +380,7 @@ def ended(start: float | None, end: float, code: int = 0, **fields: Any) -> Obse
         (JobState.REQUEUED_HELD, JobState.REQUEUED_HELD),
     ],
 )
-def test_a_job_that_ran_and_is_queued_was_requeued(said: JobState, state: JobState) -> None:
+def test_requeue_after_running(said: JobState, state: JobState) -> None:
     usage = Usage(cpu_seconds=1.0)
     again = seen(said, start_time=after(900), hosts=("n1",), usage=usage)
     record = job_merge.observe(running(), again, after(9))
@@ -393,17 +389,17 @@ def test_a_job_that_ran_and_is_queued_was_requeued(said: JobState, state: JobSta
     assert (record.seen.start_time, record.seen.hosts, record.seen.usage) == (None, None, None)
 
 
-def test_a_job_that_started_while_nobody_could_say_was_requeued_too() -> None:
+def test_requeue_while_undetermined() -> None:
     lost = job_changes.vanished(running(), "It left the queue.", last_seen=after(6), at=after(7))
     assert job_merge.observe(lost, seen(JobState.QUEUED), after(8)).state is JobState.REQUEUED
 
 
-def test_a_job_that_never_ran_is_queued_after_an_unclear_time() -> None:
+def test_requeue_not_after_never_running() -> None:
     lost = job_changes.vanished(taken(), "It left the queue.", last_seen=after(6), at=after(7))
     assert job_merge.observe(lost, seen(JobState.QUEUED), after(8)).state is JobState.QUEUED
 
 
-def test_another_start_is_another_run_though_it_was_never_seen_to_wait() -> None:
+def test_requeue_by_new_start_time() -> None:
     used = job_merge.observe(
         running(), seen(JobState.RUNNING, usage=Usage(cpu_seconds=9.0)), after(6)
     )
@@ -413,7 +409,7 @@ def test_another_start_is_another_run_though_it_was_never_seen_to_wait() -> None
     assert (record.seen.start_time, record.seen.usage) == (after(50), None)
 
 
-def test_the_end_of_an_earlier_run_is_no_news_of_a_job_that_waits_again() -> None:
+def test_earlier_run_end_job_waits_again() -> None:
     record = requeued()
     assert job_merge.observe(record, ended(4, 18, code=1), after(30)) is record
     assert find_contradiction(record, ended(4, 18, code=1)) is None
@@ -421,19 +417,19 @@ def test_the_end_of_an_earlier_run_is_no_news_of_a_job_that_waits_again() -> Non
     assert (newer.state, newer.earlier_start) == (JobState.DONE, after(4))
 
 
-def test_the_end_of_an_earlier_run_is_no_news_of_a_job_that_runs_again() -> None:
+def test_earlier_run_end_job_runs_again() -> None:
     record = job_merge.observe(requeued(), seen(JobState.RUNNING, start_time=after(25)), after(26))
     assert job_merge.observe(record, ended(4, 18, code=1), after(30)) is record
     # The hosts' clocks differ by a little; the nearest start tells.
     assert job_merge.observe(record, ended(22, 28), after(30)).state is JobState.DONE
 
 
-def test_a_job_put_back_and_cancelled_before_it_ran_again_has_that_end() -> None:
+def test_requeued_job_cancelled_before_start() -> None:
     record = job_merge.observe(requeued(), ended(None, 25, code=1), after(30))
     assert record.state is JobState.FAILED
 
 
-def test_an_old_submission_time_tells_of_an_earlier_run() -> None:
+def test_earlier_run_by_submission_time() -> None:
     # Slurm notes a job that is put back as submitted at that moment.
     key = OURS.key
     record = job_merge.observe(
@@ -444,7 +440,7 @@ def test_an_old_submission_time_tells_of_an_earlier_run() -> None:
     assert job_merge.observe(record, ended(4, 18, code=1, submit_time=T0), after(30)) is record
 
 
-def test_a_requeue_that_was_told_too_early_is_taken_back() -> None:
+def test_requeue_retracted() -> None:
     record = job_merge.observe(requeued(), seen(JobState.RUNNING, start_time=after(4)), after(22))
     assert (record.state, record.earlier_start) == (JobState.RUNNING, None)
     assert job_merge.observe(record, ended(4, 30), after(31)).state is JobState.DONE
@@ -467,9 +463,7 @@ DONE = job_merge.observe(
         ({"state": JobState.DONE, "start_time": after(60)}, JobState.REQUEUED),
     ],
 )
-def test_a_finished_job_is_reopened_when_it_surely_runs_again(
-    said: dict[str, Any], state: JobState
-) -> None:
+def test_reopened_job_runs_again(said: dict[str, Any], state: JobState) -> None:
     new = seen(submission_key=DONE.key, **said)
     record = job_merge.observe(DONE, new, after(70))
     assert (record.state, record.earlier_start) == (state, after(4))
@@ -480,7 +474,7 @@ def test_a_finished_job_is_reopened_when_it_surely_runs_again(
     assert find_contradiction(DONE, new) is None
 
 
-def test_a_reopened_job_goes_on_with_the_next_word_and_ends_with_its_last_run() -> None:
+def test_reopened_job_to_last_end() -> None:
     runs = seen(JobState.RUNNING, start_time=after(60), submission_key=DONE.key)
     record = job_merge.observe(job_merge.observe(DONE, runs, after(70)), runs, after(75))
     assert record.state is JobState.RUNNING
@@ -490,7 +484,7 @@ def test_a_reopened_job_goes_on_with_the_next_word_and_ends_with_its_last_run() 
     assert (last.state, last.seen.exit_code) == (JobState.FAILED, 3)
 
 
-def test_a_wish_to_end_a_job_is_over_with_the_run_it_ended() -> None:
+def test_cancel_request_over_with_run() -> None:
     asked = job_changes.cancel_requested(DONE, after(21))
     record = job_merge.observe(asked, seen(JobState.REQUEUED, submission_key=DONE.key), after(70))
     assert record.status is JobStatus.START_REQUESTED
@@ -510,7 +504,7 @@ def test_a_wish_to_end_a_job_is_over_with_the_run_it_ended() -> None:
         ended(4, 18, code=3, submission_key=DONE.key),
     ],
 )
-def test_anything_else_after_an_end_is_a_contradiction(said: Observation) -> None:
+def test_contradiction_after_end(said: Observation) -> None:
     assert job_merge.observe(DONE, said, after(90)) is DONE
     found = find_contradiction(DONE, said)
     assert found is not None
@@ -520,11 +514,11 @@ def test_anything_else_after_an_end_is_a_contradiction(said: Observation) -> Non
 
 
 @pytest.mark.parametrize("said", [ended(4, 18), seen(JobState.DONE)])
-def test_an_end_that_is_told_again_is_none(said: Observation) -> None:
+def test_contradiction_not_same_end(said: Observation) -> None:
     assert find_contradiction(DONE, said) is None
 
 
-def test_two_exit_codes_contradict_each_other_in_words() -> None:
+def test_contradiction_two_exit_codes() -> None:
     failed = job_merge.observe(running(), ended(4, 18, code=1), after(20))
     found = find_contradiction(failed, ended(4, 18, code=2))
     assert found is not None
@@ -538,7 +532,7 @@ def test_two_exit_codes_contradict_each_other_in_words() -> None:
     assert find_contradiction(failed, seen(JobState.FAILED)) is None
 
 
-def test_another_job_with_the_key_of_a_known_one_is_a_contradiction() -> None:
+def test_contradiction_key_of_known_job() -> None:
     other = replace(seen(submission_key=OURS.key), native_id=NativeId("156"))
     assert not identity.same_job(OURS, other)
     found = find_contradiction(OURS, other)
@@ -551,7 +545,7 @@ def test_another_job_with_the_key_of_a_known_one_is_a_contradiction() -> None:
 
 
 @pytest.mark.parametrize("ahead", [-300, 0, 300])
-def test_no_run_ends_before_it_began_whichever_clocks_told(ahead: float) -> None:
+def test_end_not_before_start_clocks_differ(ahead: float) -> None:
     record = job_merge.observe(running(), ended(None, 5 + ahead), after(6))
     assert record.seen is not None
     assert record.seen.start_time is not None
@@ -559,7 +553,7 @@ def test_no_run_ends_before_it_began_whichever_clocks_told(ahead: float) -> None
     assert record.seen.end_time >= record.seen.start_time
 
 
-def test_a_job_was_submitted_before_it_began_whichever_clocks_told() -> None:
+def test_submission_not_after_start_clocks_differ() -> None:
     behind = job_merge.observe(taken(), seen(JobState.RUNNING, start_time=after(-290)), after(6))
     assert behind.submit_time == after(-290)
     assert taken().submit_time == T0
@@ -567,7 +561,7 @@ def test_a_job_was_submitted_before_it_began_whichever_clocks_told() -> None:
     assert job_merge.observe(taken(), known, after(6)).submit_time == after(-295)
 
 
-def test_a_job_removed_from_the_queue_has_no_run_though_one_was_seen() -> None:
+def test_removed_from_queue_no_run() -> None:
     record = job_merge.removed_while_queued(running(), after(2))
     assert record.seen is not None
     assert (record.seen.start_time, record.seen.end_time) == (None, after(2))
@@ -576,18 +570,18 @@ def test_a_job_removed_from_the_queue_has_no_run_though_one_was_seen() -> None:
 # Which of several answers of the accounting counts
 
 
-def test_the_newest_run_counts_in_whatever_order_they_are_told() -> None:
+def test_newest_run_any_order() -> None:
     first, second = ended(4, 18, code=1), ended(25, 28)
     for answers in ([first, second], [second, first]):
         assert newest(running(), answers) == second
 
 
-def test_of_runs_without_times_the_last_told_counts() -> None:
+def test_newest_run_without_times() -> None:
     first, second = seen(JobState.FAILED, exit_code=1), seen(JobState.DONE, exit_code=0)
     assert newest(taken(), [first, second]) == second
 
 
-def test_runs_that_are_over_and_other_jobs_do_not_count() -> None:
+def test_newest_run_other_jobs_and_old_runs() -> None:
     record = requeued()
     other = ended(40, 50, submit_time=after(9999))
     assert newest(record, [ended(4, 18, code=1), other]) is None

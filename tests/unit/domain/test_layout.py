@@ -21,7 +21,7 @@ JOB = JobSpec(name="study", working_directory="/srv", script_file="/srv/run.sh",
         ({"nodes": 1, "slots_per_node": 12, "cpus_per_task": 12}, 1, 12, 1, 1),
     ],
 )
-def test_layout_spreads_the_slots_evenly(
+def test_layout_slots_evenly(
     fields: dict[str, int],
     nodes: int | None,
     slots_per_node: int | None,
@@ -45,13 +45,13 @@ def test_layout_spreads_the_slots_evenly(
         ({"nodes": 4, "cpus_per_task": 2}, "cpusPerTask"),
     ],
 )
-def test_layout_contradiction_names_the_field(fields: dict[str, int], field: str) -> None:
+def test_layout_contradiction_field(fields: dict[str, int], field: str) -> None:
     with pytest.raises(InvalidSpec) as refused:
         lay_out(replace(JOB, **fields))  # type: ignore[arg-type]
     assert refused.value.field == field
 
 
-def test_share_of_each_node_is_whole() -> None:
+def test_layout_share_of_each_node() -> None:
     assert share_of_each_node(4, 2, "gpus") == 2
     with pytest.raises(InvalidSpec) as refused:
         share_of_each_node(3, 2, "gpus")

@@ -123,7 +123,7 @@ BEGIN, END, FAIL = MailEvent.BEGIN, MailEvent.END, MailEvent.FAIL
         (change(UNDETERMINED, FAILED, startTime=None, jobId=None), {END, FAIL}),
     ],
 )
-def test_mail_of_a_change(told: dict[str, Any], moments: set[MailEvent]) -> None:
+def test_mail_of_change(told: dict[str, Any], moments: set[MailEvent]) -> None:
     for moment in MailEvent:
         job = record(spec=replace(SPEC, mail_on=(moment,)))
         assert makes_mail(job, told) == (moment in moments), moment
@@ -140,11 +140,11 @@ def test_mail_of_a_change(told: dict[str, Any], moments: set[MailEvent]) -> None
     ],
     ids=["somebody else's", "the scheduler's affair", "no moment", "a task of an array"],
 )
-def test_job_that_makes_no_mail(job: JobRecord) -> None:
+def test_mail_not_for_job(job: JobRecord) -> None:
     assert not makes_mail(job, change(RUNNING, DONE))
 
 
-def test_mail_of_a_job_that_is_done() -> None:
+def test_mail_job_done() -> None:
     told = mail()
     assert {name: told[name] for name in ("From", "To", "Subject", "Message-ID")} == {
         "From": "hpc@site.example",
@@ -188,9 +188,7 @@ def test_mail_of_a_job_that_is_done() -> None:
         ),
     ],
 )
-def test_mail_of_a_job_that_failed(
-    job: JobRecord, told: Event, english: str, portuguese: str
-) -> None:
+def test_mail_job_failed(job: JobRecord, told: Event, english: str, portuguese: str) -> None:
     assert job.seen is not None
     if job.seen.failure_kind is None:
         job = job.changed(seen=replace(job.seen, failure_kind=FailureKind.NON_ZERO_EXIT))
@@ -199,7 +197,7 @@ def test_mail_of_a_job_that_failed(
     assert f"falhou.\n{portuguese}\n\n" in text
 
 
-def test_mail_of_a_job_that_has_got_on_since() -> None:
+def test_mail_job_changed_since() -> None:
     """The mail server was away while the job ended."""
     text = text_of(mail(event(RUNNING, exitCode=None, endTime=None)))
     assert "has started.\n\nO job study (141) em santos começou.\n" in text
@@ -228,7 +226,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_mail_of_a_job_with_a_hostile_name(name: str) -> None:
+def test_mail_job_hostile_name(name: str) -> None:
     told = mail(job=record(spec=replace(SPEC, name=name)), cluster_id=name[:100])
     assert set(told.keys()) == {
         "From",
@@ -254,7 +252,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.lists(st.one_of(PIECES, st.text(max_size=5)), max_size=20).map("".join))
-def test_mail_has_no_header_of_a_name(name: str) -> None:
+def test_mail_header_from_name(name: str) -> None:
     job = record(spec=replace(SPEC, name=name, outputs=None))
     built = build_mail("msg_a_7", event(), job, "santos", "hpc@site.example").as_bytes()
     head = built.split(b"\r\n\r\n", 1)[0].decode("ascii")
@@ -265,7 +263,7 @@ def test_mail_has_no_header_of_a_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_mail_is_plain_ascii_in_short_lines(name: str) -> None:
+def test_mail_ascii_short_lines(name: str) -> None:
     job = record(spec=replace(SPEC, name=name, outputs=Outputs(stdout=f"/srv/{name}", stderr=None)))
     built = build_mail("msg_a_7", event(), job, "santos", "hpc@site.example")
     lines = built.as_bytes().decode("ascii").split("\r\n")
@@ -273,7 +271,7 @@ def test_mail_is_plain_ascii_in_short_lines(name: str) -> None:
     assert max(map(len, lines)) <= 998
 
 
-def test_mail_keeps_names_that_are_not_ascii() -> None:
+def test_mail_non_ascii_names() -> None:
     told = mail(job=record(spec=replace(SPEC, name="ação · 计算 🚀")))
     assert told["Subject"] == "[santos] ação · 计算 🚀 (141): DONE"
     assert "The job ação · 计算 🚀 (141) on santos has ended." in text_of(told)

@@ -13,7 +13,7 @@ SPEC = JobSpec(
 )
 
 
-def test_place_outputs_default_begins_with_the_name() -> None:
+def test_place_outputs_default_from_name() -> None:
     outputs = place_outputs(SPEC, None, None)
     assert fill_pattern(outputs.stdout, NativeId("45.server")) == "/srv/PLD +20%Norte/case 1.o45"
     assert fill_pattern(outputs.stderr, NativeId("45.server")) == "/srv/PLD +20%Norte/case 1.e45"
@@ -35,7 +35,7 @@ def test_place_outputs_default_begins_with_the_name() -> None:
         ("/100%j/%%/%x/%a/out", "/100%j/%%/%x/%a/out"),
     ],
 )
-def test_place_outputs_request_wins_and_is_filled_in(asked: str, path: str) -> None:
+def test_place_outputs_requested(asked: str, path: str) -> None:
     outputs = place_outputs(replace(SPEC, stdout_path=asked), "from-the-script", None)
     assert fill_pattern(outputs.stdout, NativeId("7")) == path
     other = place_outputs(replace(SPEC, stderr_path=asked), None, "from-the-script")
@@ -53,7 +53,7 @@ def test_place_outputs_request_wins_and_is_filled_in(asked: str, path: str) -> N
         ("/dev/null", "/dev/null"),
     ],
 )
-def test_place_outputs_each_task_of_an_array_has_a_file_of_its_own(asked: str, path: str) -> None:
+def test_place_outputs_array_tasks(asked: str, path: str) -> None:
     outputs = place_outputs(replace(SPEC, stdout_path=asked), None, None, "-%a")
     assert fill_pattern(outputs.stdout, NativeId("7[3]"), 3) == path
 
@@ -65,9 +65,7 @@ def test_place_outputs_each_task_of_an_array_has_a_file_of_its_own(asked: str, p
         ({"stdout_path": "%%a", "stderr_path": "x.%a"}, "stderrPath"),
     ],
 )
-def test_place_outputs_task_of_a_job_that_is_no_array_is_refused(
-    fields: dict[str, str], field: str
-) -> None:
+def test_place_outputs_task_pattern_without_array(fields: dict[str, str], field: str) -> None:
     with pytest.raises(InvalidSpec, match="no array") as refused:
         place_outputs(replace(SPEC, **fields), None, None)  # type: ignore[arg-type]
     assert refused.value.field == field
@@ -82,22 +80,22 @@ def test_place_outputs_task_of_a_job_that_is_no_array_is_refused(
         ("é" * 255, "é" * 100 + ".log"),
     ],
 )
-def test_place_outputs_name_of_the_job_is_one_component(name: str, file: str) -> None:
+def test_place_outputs_name_one_component(name: str, file: str) -> None:
     outputs = place_outputs(replace(SPEC, name=name, stdout_path="/o/%x.log"), None, "%x.log")
     assert fill_pattern(outputs.stdout, None) == f"/o/{file}"
     assert fill_pattern(outputs.stderr, None) == f"/srv/PLD +20%Norte/{file}"
 
 
-def test_place_outputs_complete_ones_stay() -> None:
+def test_place_outputs_complete_paths() -> None:
     complete = replace(SPEC, stdout_path="%j", outputs=Outputs(stdout="/o/100%%j", stderr="/e"))
     assert place_outputs(complete, None, "/e") == complete.outputs
 
 
-def test_render_puts_words_for_what_is_not_known_yet() -> None:
+def test_render_unknown_id_and_task() -> None:
     assert render("/o/100%%j.%j.%a", "$ID", "") == "/o/100%j.$ID."
 
 
-def test_place_outputs_script_is_heard_where_the_request_is_silent() -> None:
+def test_place_outputs_script_where_request_silent() -> None:
     outputs = place_outputs(SPEC, "logs/%x-%j.out", UNKNOWN)
     assert fill_pattern(outputs.stdout, NativeId("7")) == "/srv/PLD +20%Norte/logs/case 1-7.out"
     assert outputs.stderr is None
@@ -112,12 +110,10 @@ def test_place_outputs_script_is_heard_where_the_request_is_silent() -> None:
         (None, 2, None),
     ],
 )
-def test_fill_pattern_of_a_task(
-    native_id: NativeId | None, task: int | None, path: str | None
-) -> None:
+def test_fill_pattern_task(native_id: NativeId | None, task: int | None, path: str | None) -> None:
     assert fill_pattern("/srv/%j-%a", native_id, task) == path
 
 
-def test_default_name_is_the_last_component_without_control_characters() -> None:
+def test_default_name_from_directory() -> None:
     assert default_name("/srv/a\nb") == "a_b"
     assert default_name("/") == "job"

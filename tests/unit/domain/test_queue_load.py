@@ -18,7 +18,7 @@ def job(number: int, state: JobState, queue: str | None = "batch", **fields: obj
     return job_merge.foreign_record("1", replace(seen, **fields), T0)  # type: ignore[arg-type]
 
 
-def test_load_counts_the_jobs_of_each_queue() -> None:
+def test_load_by_queue() -> None:
     records = [
         job(1, JobState.RUNNING, "long"),
         job(2, JobState.SUSPENDED, "long", slots=None),
@@ -50,12 +50,12 @@ def test_load_counts_the_jobs_of_each_queue() -> None:
     ]
 
 
-def test_load_of_the_only_queue_has_the_jobs_that_are_in_none_yet() -> None:
+def test_load_only_queue_with_unassigned_jobs() -> None:
     (load,) = queue_loads([BATCH], [job(1, JobState.QUEUED, None)])
     assert (load.slots_queued, load.jobs_queued) == (4, 1)
 
 
-def test_load_counts_an_array_by_its_tasks() -> None:
+def test_load_array_tasks() -> None:
     array = job(9, JobState.RUNNING, is_array=True)
     ids = ((NativeId("9[1]"), JobState.RUNNING), (NativeId("9[2]"), JobState.QUEUED))
     tasks = [

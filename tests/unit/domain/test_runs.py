@@ -31,7 +31,7 @@ def ended(start: float, end: float) -> Observation:
     return array(JobState.DONE, start_time=after(start), end_time=after(end), exit_code=0)
 
 
-def test_array_whose_tasks_run_in_turn_ends() -> None:
+def test_array_tasks_in_turn_ends() -> None:
     record = job_merge.observe(taken(), array(JobState.RUNNING, start_time=after(4)), after(5))
     record = job_merge.observe(record, array(JobState.RUNNING, start_time=after(20)), after(21))
     assert record.seen is not None
@@ -40,7 +40,7 @@ def test_array_whose_tasks_run_in_turn_ends() -> None:
     assert job_merge.observe(record, ended(4, 30), after(31)).state is JobState.DONE
 
 
-def test_array_between_two_tasks_runs_and_ends() -> None:
+def test_array_between_tasks() -> None:
     record = job_merge.observe(taken(), array(JobState.RUNNING, start_time=after(4)), after(5))
     record = job_merge.observe(record, array(JobState.QUEUED, submit_time=after(1)), after(19))
     assert record.state is JobState.RUNNING
@@ -48,7 +48,7 @@ def test_array_between_two_tasks_runs_and_ends() -> None:
 
 
 @pytest.mark.parametrize("submitted", [None, after(-4), after(3)])
-def test_job_rescheduled_within_seconds_of_its_start_ends(submitted: datetime | None) -> None:
+def test_job_rescheduled_within_seconds(submitted: datetime | None) -> None:
     seen = Observation(native_id=ID, state=JobState.RUNNING, start_time=after(4))
     record = job_merge.observe(taken(), seen, after(5))
     # Its host's clock says that it began a little earlier than the queue does.
@@ -65,7 +65,7 @@ def test_job_rescheduled_within_seconds_of_its_start_ends(submitted: datetime | 
     assert job_merge.observe(record, over, after(16)).state is JobState.DONE
 
 
-def test_end_before_the_start_known_now_is_that_of_an_earlier_run() -> None:
+def test_end_before_known_start_of_earlier_run() -> None:
     seen = Observation(native_id=ID, state=JobState.RUNNING, start_time=after(4))
     record = job_merge.observe(taken(), seen, after(5))
     record = job_merge.observe(record, replace(seen, start_time=after(20)), after(21))
@@ -74,7 +74,7 @@ def test_end_before_the_start_known_now_is_that_of_an_earlier_run() -> None:
     assert job_merge.observe(record, over, after(22)) is record
 
 
-def test_job_cancelled_in_the_second_of_its_requeue_is_over() -> None:
+def test_job_cancelled_in_second_of_requeue() -> None:
     run = Observation(native_id=ID, state=JobState.RUNNING, start_time=after(4))
     record = job_merge.observe(taken(), run, after(4.4))
     waiting = Observation(native_id=ID, state=JobState.REQUEUED, submit_time=after(4))

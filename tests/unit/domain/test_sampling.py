@@ -19,9 +19,7 @@ SPEC = JobSpec(name="study", working_directory="/srv", script_file="/srv/run.sh"
     ("elapsed", "expected"),
     [(0, 1), (1, 1), (512, 1), (512.5, 2), (1024, 2), (1025, 4), (7 * 86400, 2048)],
 )
-def test_the_longer_a_job_runs_the_further_apart_its_samples_stand(
-    elapsed: float, expected: int
-) -> None:
+def test_sample_interval_grows_with_run(elapsed: float, expected: int) -> None:
     assert resolution(elapsed) == expected
 
 
@@ -41,16 +39,14 @@ def running(second: float, *, start: bool = True, **usage: float) -> JobRecord:
 @pytest.mark.parametrize(
     ("elapsed", "second"), [(0, 0), (7.9, 7), (512, 512), (513.9, 512), (4097, 4096), (-30, 0)]
 )
-def test_a_sample_goes_to_the_beginning_of_its_stretch(elapsed: float, second: int) -> None:
+def test_sample_at_start_of_interval(elapsed: float, second: int) -> None:
     taken = sample(None, running(elapsed), T0)
     assert taken is not None
     assert taken.second == second
     assert taken.second % taken.resolution == 0
 
 
-def test_figures_without_a_time_are_of_now_and_runs_without_a_start_begin_with_the_submission() -> (
-    None
-):
+def test_sample_times_missing() -> None:
     record = running(9, start=False)
     assert record.seen is not None
     record = record.changed(seen=replace(record.seen, usage=Usage(cpu_seconds=1.0)))
@@ -60,7 +56,7 @@ def test_figures_without_a_time_are_of_now_and_runs_without_a_start_begin_with_t
     assert taken.usage == Usage(cpu_seconds=1.0, sampled_at=T0 + timedelta(seconds=20))
 
 
-def test_only_new_figures_of_running_jobs_of_ours_are_samples() -> None:
+def test_sample_new_figures_of_own_running_jobs() -> None:
     record = running(9)
     assert record.seen is not None
     later = record.changed(seen=replace(record.seen, queue="long"))
@@ -72,7 +68,7 @@ def test_only_new_figures_of_running_jobs_of_ours_are_samples() -> None:
 
 
 @given(st.lists(st.integers(1, 3000), max_size=400), st.integers(1, 10))
-def test_samples_of_any_run_are_few_and_evenly_spread(steps: list[int], scale: int) -> None:
+def test_samples_few_and_even(steps: list[int], scale: int) -> None:
     kept: list[int] = []
     before = 1
     elapsed = 0
@@ -89,7 +85,7 @@ def test_samples_of_any_run_are_few_and_evenly_spread(steps: list[int], scale: i
         assert all(one < next_one for one, next_one in pairwise(stretches))
 
 
-def test_a_week_of_samples_every_second_takes_no_more_room() -> None:
+def test_samples_bounded_in_week() -> None:
     kept: list[int] = []
     before = 1
     most = 0

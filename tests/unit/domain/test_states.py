@@ -41,17 +41,17 @@ CONTRACT = [
 
 
 @pytest.mark.parametrize(("state", "stage", "cancel_requested", "status"), CONTRACT)
-def test_a_state_has_the_status_of_the_contract(
+def test_status_of_each_state(
     state: JobState, stage: Stage | None, cancel_requested: bool, status: JobStatus
 ) -> None:
     assert status_of(state, stage, cancel_requested=cancel_requested) is status
 
 
-def test_the_table_names_every_state() -> None:
+def test_state_table_complete() -> None:
     assert {state for state, *_ in CONTRACT} == set(JobState)
 
 
-def test_final_and_queued_states_are_those_of_drmaa2() -> None:
+def test_final_and_queued_states_drmaa2() -> None:
     assert {s for s in JobState if s.is_final} == {JobState.DONE, JobState.FAILED}
     assert {s for s in JobState if s.is_queued} == {
         JobState.QUEUED,

@@ -77,30 +77,30 @@ def intended(*, is_promised: bool = True, **changes: Any) -> JobRecord:
     return submission.intent(UID, replace(SPEC, **changes), T0, by="me", is_promised=is_promised)
 
 
-def test_every_field_is_tried() -> None:
+def test_fingerprint_cases_cover_fields() -> None:
     assert OTHERS.keys() == {f.name for f in fields(JobSpec)}
 
 
-def test_every_difference_is_another_fingerprint() -> None:
+def test_fingerprint_each_difference() -> None:
     changes = [{name: value} for name, values in OTHERS.items() for value in values]
     found = [fingerprint(**change) for change in ({}, *changes)]
     assert len(set(found)) == len(found)
 
 
-def test_the_order_of_variables_makes_no_difference() -> None:
+def test_fingerprint_variable_order() -> None:
     one, other = {"A": "1", "B": "2"}, MappingProxyType({"B": "2", "A": "1"})
     assert fingerprint(environment=one) == fingerprint(environment=other)
 
 
-def test_what_is_asked_for_by_default_makes_no_difference() -> None:
+def test_fingerprint_defaults() -> None:
     assert fingerprint(environment={}, args=(), hold=False, queue=None) == fingerprint()
 
 
-def test_the_text_of_the_key_makes_no_difference() -> None:
+def test_fingerprint_key_text() -> None:
     assert IdempotencyKey.of("another", SPEC).fingerprint == fingerprint()
 
 
-def test_another_process_finds_the_same_fingerprint() -> None:
+def test_fingerprint_other_process() -> None:
     code = (
         "from hpcq.domain.jobs import JobSpec; from hpcq.domain.submission import IdempotencyKey;"
         "print(IdempotencyKey.of('key', JobSpec(name='study', working_directory='/srv',"
@@ -113,27 +113,27 @@ def test_another_process_finds_the_same_fingerprint() -> None:
 @pytest.mark.parametrize(
     ("hold", "state"), [(False, JobState.QUEUED), (True, JobState.QUEUED_HELD)]
 )
-def test_an_intent_waits_as_the_job_will(hold: bool, state: JobState) -> None:
+def test_intent_state(hold: bool, state: JobState) -> None:
     record = intended(hold=hold)
     assert (record.state, record.native_id) == (state, None)
     assert record.hand_over is not None
     assert (record.hand_over.by, record.hand_over.attempts) == ("me", 1)
 
 
-def test_a_job_that_was_taken_is_no_longer_handed_over() -> None:
+def test_submitted_no_hand_over() -> None:
     record = submission.submitted(intended(), NativeId("7"), LATER)
     assert (record.native_id, record.hand_over, record.state) == ("7", None, JobState.QUEUED)
     assert submission.submitted(record, NativeId("8"), LATER) == record
 
 
-def test_a_wish_to_end_it_outlives_its_being_taken() -> None:
+def test_submitted_cancel_request_kept() -> None:
     asked = job_changes.cancel_requested(intended(), LATER)
     assert submission.submitted(asked, NativeId("7"), LATER).hand_over is not None
 
 
 @pytest.mark.parametrize("before", [True, False])
 @pytest.mark.parametrize("now", [True, False])
-def test_a_promise_is_never_taken_back(before: bool, now: bool) -> None:
+def test_unclear_submission_promise_kept(before: bool, now: bool) -> None:
     record = submission.mark_unclear(
         intended(is_promised=before), "Why?", LATER, is_promised=now, refusal="No."
     )
@@ -143,7 +143,7 @@ def test_a_promise_is_never_taken_back(before: bool, now: bool) -> None:
     assert (record.hand_over.uncertain_since, record.hand_over.refusal) == (LATER, "No.")
 
 
-def test_a_hand_over_that_is_repeated_is_counted_and_begins_anew() -> None:
+def test_hand_over_repeated() -> None:
     open_ = submission.mark_unclear(intended(), "Why?", LATER, is_promised=True)
     again = submission.handed_over_again(open_, SPEC, LATER, by="another")
     assert again.hand_over is not None
@@ -151,7 +151,7 @@ def test_a_hand_over_that_is_repeated_is_counted_and_begins_anew() -> None:
     assert (again.hand_over.uncertain_since, again.state) == (None, JobState.QUEUED)
 
 
-def test_nothing_changes_what_the_scheduler_has() -> None:
+def test_submitted_job_unchanged() -> None:
     taken = submission.submitted(intended(), NativeId("7"), LATER)
     assert submission.failed(taken, "No.", LATER) == taken
     assert submission.mark_unclear(taken, "Why?", LATER, is_promised=True) == taken

@@ -39,22 +39,22 @@ def reachable(state: JobState) -> set[JobState]:
 
 
 @pytest.mark.parametrize("state", [Q, QH, R, S, RQ, RQH])
-def test_what_drmaa2_lets_follow_may_follow_and_nobody_can_say_at_any_time(
+def test_transitions_drmaa2_and_undetermined(
     state: JobState,
 ) -> None:
     assert TRANSITIONS[state] == reachable(state) | {U}
 
 
-def test_what_was_undetermined_may_be_anywhere() -> None:
+def test_transitions_from_undetermined() -> None:
     assert TRANSITIONS[U] == set(JobState) - {U}
 
 
-def test_an_end_is_left_only_by_being_put_back_or_by_a_submission_that_turns_up() -> None:
+def test_transitions_from_final_state() -> None:
     assert TRANSITIONS[D] == {RQ, RQH}
     assert TRANSITIONS[F] == {RQ, RQH, U}
 
 
-def test_every_state_has_its_row_and_may_stay() -> None:
+def test_transitions_each_state() -> None:
     assert set(TRANSITIONS) == set(JobState)
     for state in JobState:
         assert may_move(state, state)
@@ -62,7 +62,7 @@ def test_every_state_has_its_row_and_may_stay() -> None:
 
 
 @pytest.mark.parametrize("state", [R, S, RQ, RQH, D, F])
-def test_a_job_that_ran_is_not_queued_for_the_first_time(state: JobState) -> None:
+def test_transitions_running_to_queued(state: JobState) -> None:
     for waiting, again in WAITS_AGAIN.items():
         assert not may_move(state, waiting)
         assert may_move(state, again)
@@ -75,11 +75,11 @@ def rows(heading: str) -> dict[str, str]:
     return {first.strip(" `"): second for first, second in cells}
 
 
-def test_the_documentation_explains_every_state() -> None:
+def test_documentation_each_state() -> None:
     assert list(rows("States")) == [s for s in JobState if s is not U] + ["UNDETERMINED"]
 
 
-def test_the_documentation_has_the_table() -> None:
+def test_documentation_table() -> None:
     documented = {
         JobState(first): set(re.findall(r"`([A-Z_]+)`", second))
         for first, second in rows("Changes of state").items()

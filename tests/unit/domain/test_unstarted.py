@@ -44,9 +44,7 @@ def _end(**fields: Any) -> Observation:
     ],
 )
 @pytest.mark.parametrize("is_ours", [True, False])
-def test_no_exit_status_is_believed_of_a_job_that_never_started(
-    said: dict[str, Any], kind: str, is_ours: bool
-) -> None:
+def test_exit_status_job_never_started(said: dict[str, Any], kind: str, is_ours: bool) -> None:
     seen = _end(end_time=T0, **said)
     record = (
         job_merge.observe(_ours(), seen, T0) if is_ours else job_merge.foreign_record("1", seen, T0)
@@ -56,7 +54,7 @@ def test_no_exit_status_is_believed_of_a_job_that_never_started(
     assert (record.seen.exit_code, record.seen.exit_signal) == (None, None)
 
 
-def test_a_dependency_that_can_never_be_met_is_told_as_the_reason() -> None:
+def test_reason_dependency_impossible() -> None:
     waits = _ours()
     first = Dependency(
         native_id=NativeId("7"), uid=JobUid.new(), condition=DependencyCondition.SUCCESS
@@ -70,14 +68,14 @@ def test_a_dependency_that_can_never_be_met_is_told_as_the_reason() -> None:
 
 
 @pytest.mark.parametrize("proof", [{"start_time": T0}, {"hosts": ("node1",)}])
-def test_the_exit_status_of_a_job_that_had_a_host_is_believed(proof: dict[str, Any]) -> None:
+def test_exit_status_job_with_host(proof: dict[str, Any]) -> None:
     seen = _end(failure_kind=FailureKind.NON_ZERO_EXIT, exit_code=3, **proof)
     record = job_merge.observe(_ours(), seen, T0)
     assert record.seen is not None
     assert (record.seen.exit_code, record.failure_kind) == (3, "NON_ZERO_EXIT")
 
 
-def test_the_exit_status_of_a_job_that_was_seen_running_is_believed() -> None:
+def test_exit_status_job_seen_running() -> None:
     runs = Observation(native_id=NativeId("1"), state=JobState.RUNNING, owner="ana")
     seen = _end(failure_kind=FailureKind.NON_ZERO_EXIT, exit_code=3)
     record = job_merge.observe(job_merge.observe(_ours(), runs, T0), seen, T0)

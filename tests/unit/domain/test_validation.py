@@ -35,7 +35,7 @@ SIZES = SizeLimits(args_bytes=131_072, environment_bytes=131_072, array_tasks=75
         {"mail_to": "ana"},
     ],
 )
-def test_what_a_command_can_carry_is_accepted(fields: dict[str, object]) -> None:
+def test_check_content_valid(fields: dict[str, object]) -> None:
     check_content(replace(GOOD, **fields), SIZES)  # type: ignore[arg-type]
 
 
@@ -104,16 +104,14 @@ def test_what_a_command_can_carry_is_accepted(fields: dict[str, object]) -> None
         ({"priority": 2**31}, "priority"),
     ],
 )
-def test_the_field_that_cannot_be_is_named_as_on_the_wire(
-    fields: dict[str, object], wire_name: str
-) -> None:
+def test_check_content_names_invalid_field(fields: dict[str, object], wire_name: str) -> None:
     with pytest.raises(InvalidSpec) as caught:
         check_content(replace(GOOD, **fields), SIZES)  # type: ignore[arg-type]
     assert caught.value.field == wire_name
 
 
 @given(st.text(), st.lists(st.text()), st.dictionaries(st.text(), st.text()), st.integers())
-def test_no_content_raises_anything_else(
+def test_check_content_any_values(
     text: str, args: list[str], environment: dict[str, str], number: int
 ) -> None:
     spec = JobSpec(

@@ -36,7 +36,7 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def test_message_is_taken_by_the_library_of_standard_webhooks(now: datetime) -> None:
+def test_message_verified_by_standard_webhooks(now: datetime) -> None:
     body = body_of(EVENT)
     headers = dict(headers_of(WEBHOOK, EVENT.number, body, now))
     assert headers["webhook-id"] == "msg_abc_17"
@@ -48,7 +48,7 @@ def test_message_is_taken_by_the_library_of_standard_webhooks(now: datetime) -> 
 
 
 @pytest.mark.parametrize("changed", ["body", "webhook-id", "webhook-timestamp", "secret"])
-def test_message_that_was_changed_is_refused(changed: str, now: datetime) -> None:
+def test_message_tampered(changed: str, now: datetime) -> None:
     body = body_of(EVENT)
     headers = dict(headers_of(WEBHOOK, EVENT.number, body, now))
     secret = SECRET
@@ -64,19 +64,19 @@ def test_message_that_was_changed_is_refused(changed: str, now: datetime) -> Non
         Receiver(secret).verify(body, headers)
 
 
-def test_body_of_an_event_is_ascii() -> None:
+def test_body_ascii() -> None:
     assert json.loads(body_of(EVENT).decode("ascii"))["data"]["stateReason"] == "conclu\u00edda"
 
 
 @pytest.mark.parametrize(
     "secret", ["", "abc", "whsec_", "whsec_!!!!", "whsec_" + b64encode(bytes(23)).decode()]
 )
-def test_secret_that_is_none(secret: str) -> None:
+def test_secret_invalid(secret: str) -> None:
     with pytest.raises(ValueError, match="whsec_"):
         read_secret(secret)
 
 
-def test_attempts_of_a_message_end_after_a_day() -> None:
+def test_next_attempt_until_one_day() -> None:
     at, attempts, pauses = EVENT.at, 1, []
     while (following := next_attempt(attempts, EVENT.at, at)) is not None:
         pauses.append((following - at).total_seconds())
@@ -86,7 +86,7 @@ def test_attempts_of_a_message_end_after_a_day() -> None:
     assert timedelta(hours=18) < at - EVENT.at <= timedelta(days=1)
 
 
-def test_next_attempt_when_the_receiver_asks_for_a_pause() -> None:
+def test_next_attempt_retry_after() -> None:
     asked = timedelta(minutes=7)
     assert next_attempt(1, NOW, NOW, asked) == NOW + asked
     assert next_attempt(4, NOW, NOW, timedelta(seconds=1)) == NOW + timedelta(minutes=10)

@@ -21,7 +21,7 @@ def _accounts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1500)
 
 
-def test_account_has_the_users_name_without_a_table() -> None:
+def test_account_without_table() -> None:
     accounts = Accounts(None, 1000)
     assert accounts.of("ana").uid == 1001
     assert accounts.environment("ana") == {
@@ -32,7 +32,7 @@ def test_account_has_the_users_name_without_a_table() -> None:
     }
 
 
-def test_table_alone_decides() -> None:
+def test_account_from_table() -> None:
     accounts = Accounts({"ana@site.example": "ana", "x": "root"}, 1000)
     assert accounts.of("ana@site.example").name == "ana"
     for user, words in (("ana", "has no account here"), ("x", "root's or the service's own")):
@@ -51,6 +51,6 @@ def test_table_alone_decides() -> None:
         ("", "has no account ''"),
     ],
 )
-def test_account_that_is_not_a_persons_is_refused(user: str, words: str) -> None:
+def test_account_of_system_or_service(user: str, words: str) -> None:
     with pytest.raises(NotAuthorized, match=words):
         Accounts(None, 1).of(user) if user != "daemon" else Accounts(None, 1000).of(user)

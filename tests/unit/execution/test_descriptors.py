@@ -20,5 +20,5 @@ assert done.stdout.decode().split() == ["300", str(hard)], done
 """
 
 
-def test_limit_is_raised_for_the_service_and_not_for_its_commands() -> None:
+def test_descriptor_limit_of_service_and_commands() -> None:
     subprocess.run([sys.executable, "-c", PROGRAM], env={"PYTHONPATH": str(SOURCES)}, check=True)

@@ -8,7 +8,7 @@ from hpcq.execution.local import LocalRunner
 from hpcq.execution.protocol import Command
 
 
-def test_what_a_command_prints_just_before_it_exits_is_kept(
+def test_run_output_just_before_exit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Found with sbatch on a busy machine: its id was lost, and the job with it."""

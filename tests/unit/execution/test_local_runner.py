@@ -57,19 +57,19 @@ def children() -> set[str]:
     return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
 
 
-async def test_what_a_command_prints_and_its_status_are_told_apart(runner: LocalRunner) -> None:
+async def test_run_output_and_status(runner: LocalRunner) -> None:
     done = await runner.run(sh("echo out; echo err >&2; exit 3"))
     assert (done.stdout, done.stderr, done.exit_code) == (b"out\n", b"err\n", 3)
     assert done.argv[0] == "/bin/sh"
 
 
-async def test_bytes_pass_as_they_are(runner: LocalRunner) -> None:
+async def test_run_odd_bytes_in_arguments(runner: LocalRunner) -> None:
     odd = ["", " ", "a b", "'\"\\$`;|&", "\n", "é", "\udcff", "-n", "*"]
     done = await runner.run(sh('for a in "$@"; do printf "%s\\0" "$a"; done', *odd))
     assert done.stdout == b"".join(os.fsencode(word) + b"\0" for word in odd)
 
 
-async def test_the_environment_is_what_was_given_and_nothing_else(
+async def test_run_environment_as_given(
     runner: LocalRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET_TOKEN", "of the service")
@@ -80,9 +80,7 @@ async def test_the_environment_is_what_was_given_and_nothing_else(
     assert {name: value for name, _, value in pairs} == given
 
 
-async def test_programs_are_looked_up_in_the_search_path(
-    runner: LocalRunner, tmp_path: Path
-) -> None:
+async def test_run_search_path(runner: LocalRunner, tmp_path: Path) -> None:
     program = tmp_path / "qstat"
     program.write_text("#!/bin/sh\necho here\n")
     program.chmod(0o755)
@@ -95,16 +93,14 @@ async def test_programs_are_looked_up_in_the_search_path(
     assert (await runner.run(command)).stdout == b"here\n"
 
 
-async def test_a_command_runs_in_its_directory_and_a_session_of_its_own(
-    runner: LocalRunner, tmp_path: Path
-) -> None:
+async def test_run_directory_and_session(runner: LocalRunner, tmp_path: Path) -> None:
     done = await runner.run(sh("pwd; ps -o sid= -p $$; echo $$", cwd=str(tmp_path)))
     directory, session, pid = done.stdout.decode().split()
     assert (directory, session) == (str(tmp_path), pid)
     assert int(session) != os.getsid(0)
 
 
-async def test_a_command_inherits_no_descriptor(runner: LocalRunner) -> None:
+async def test_run_descriptors_not_inherited(runner: LocalRunner) -> None:
     inheritable = os.dup(0)
     os.set_inheritable(inheritable, True)
     try:
@@ -117,18 +113,16 @@ async def test_a_command_inherits_no_descriptor(runner: LocalRunner) -> None:
 
 @pytest.mark.parametrize("read", ["cat", "cat /dev/stdin", "exec 3</dev/stdin; cat <&3"])
 @pytest.mark.parametrize("content", [b"", b"a\0b\n", b"x" * 3_000_000])
-async def test_what_it_is_to_read_is_read_by_name_too(
-    runner: LocalRunner, read: str, content: bytes
-) -> None:
+async def test_run_stdin_read_by_name(runner: LocalRunner, read: str, content: bytes) -> None:
     done = await runner.run(sh(read, stdin=content, output_limit_bytes=4_000_000))
     assert (done.stdout == content, done.exit_code) == (True, 0)
 
 
-async def test_what_it_does_not_read_does_no_harm(runner: LocalRunner) -> None:
+async def test_run_stdin_not_read(runner: LocalRunner) -> None:
     assert (await runner.run(sh("exit 0", stdin=b"x" * 3_000_000))).exit_code == 0
 
 
-async def test_a_signal_is_a_negative_status(runner: LocalRunner) -> None:
+async def test_run_killed_by_signal(runner: LocalRunner) -> None:
     assert (await runner.run(sh("kill -USR1 $$"))).exit_code == -signal.SIGUSR1
 
 
@@ -136,18 +130,14 @@ async def test_a_signal_is_a_negative_status(runner: LocalRunner) -> None:
 
 
 @pytest.mark.parametrize("argv", [("no-such-command",), ("/nowhere/qstat",)])
-async def test_a_missing_program_is_told_with_where_it_was_looked_for(
-    runner: LocalRunner, argv: tuple[str, ...]
-) -> None:
+async def test_run_program_missing(runner: LocalRunner, argv: tuple[str, ...]) -> None:
     command = Command(argv=argv, env={"PATH": PATH}, timeout_seconds=AMPLE_SECONDS)
     with pytest.raises(CommandMissing) as caught:
         await runner.run(command)
     assert argv[0] in caught.value.detail
 
 
-async def test_a_program_that_cannot_be_executed_is_told(
-    runner: LocalRunner, tmp_path: Path
-) -> None:
+async def test_run_program_not_executable(runner: LocalRunner, tmp_path: Path) -> None:
     program = tmp_path / "qstat"
     program.write_bytes(b"\x7fELF but not really")
     program.chmod(0o755)
@@ -156,7 +146,7 @@ async def test_a_program_that_cannot_be_executed_is_told(
         await runner.run(command)
 
 
-async def test_a_directory_that_is_gone_is_told(runner: LocalRunner) -> None:
+async def test_run_directory_missing(runner: LocalRunner) -> None:
     with pytest.raises(CommandMissing):
         await runner.run(sh("true", cwd="/nowhere/at/all"))
 
@@ -165,9 +155,7 @@ async def test_a_directory_that_is_gone_is_told(runner: LocalRunner) -> None:
 
 
 @pytest.mark.parametrize("hang", ["sleep 600", "trap '' TERM INT HUP; sleep 600"])
-async def test_a_timeout_ends_the_whole_group_and_keeps_what_was_printed(
-    runner: LocalRunner, hang: str
-) -> None:
+async def test_run_timeout_kills_group(runner: LocalRunner, hang: str) -> None:
     script = f"echo so far; echo problem >&2; ({hang}) & echo $!; ({hang}) & echo $!; {hang}"
     with pytest.raises(CommandTimedOut) as caught:
         await runner.run(sh(script, timeout_seconds=5))
@@ -179,36 +167,34 @@ async def test_a_timeout_ends_the_whole_group_and_keeps_what_was_printed(
         await gone(int(pid))
 
 
-async def test_a_command_that_closes_its_output_is_still_bound_by_its_time(
+async def test_run_timeout_with_closed_output(
     runner: LocalRunner,
 ) -> None:
     with pytest.raises(CommandTimedOut):
         await runner.run(sh("exec >&- 2>&-; sleep 600", timeout_seconds=0.3))
 
 
-async def test_as_much_output_as_allowed_is_allowed(runner: LocalRunner) -> None:
+async def test_run_output_at_limit(runner: LocalRunner) -> None:
     done = await runner.run(sh("printf 12345678", output_limit_bytes=8))
     assert done.stdout == b"12345678"
 
 
 @pytest.mark.parametrize("stream", ["1", "2"])
-async def test_more_output_than_allowed_ends_the_group(
-    runner: LocalRunner, stream: str, tmp_path: Path
-) -> None:
+async def test_run_output_above_limit(runner: LocalRunner, stream: str, tmp_path: Path) -> None:
     script = f"(sleep 600) & echo $! > pid; exec cat /dev/zero >&{stream}"
     with pytest.raises(OutputParseError, match="more than 100000 bytes"):
         await runner.run(sh(script, output_limit_bytes=100_000, cwd=str(tmp_path)))
     await gone(int((tmp_path / "pid").read_text()))
 
 
-async def test_a_child_that_holds_the_output_open_is_not_waited_for(runner: LocalRunner) -> None:
+async def test_run_child_keeps_output_open(runner: LocalRunner) -> None:
     done = await runner.run(sh("sleep 600 & echo $!; echo done"))
     pid, word = done.stdout.decode().split()
     assert (word, done.exit_code) == ("done", 0)
     await gone(int(pid))
 
 
-async def test_a_child_in_a_session_of_its_own_is_left_alone(runner: LocalRunner) -> None:
+async def test_run_child_in_own_session(runner: LocalRunner) -> None:
     # OpenPBS's qsub leaves one that serves the next submissions.
     has_left = "[ $(ps -o sid= -p $!) = $! ]"
     script = f"setsid sleep 600 >/dev/null 2>&1 & until {has_left}; do sleep 0.05; done; echo $!"
@@ -221,7 +207,7 @@ async def test_a_child_in_a_session_of_its_own_is_left_alone(runner: LocalRunner
 # What is left behind
 
 
-async def test_nothing_is_left_after_two_hundred_commands(runner: LocalRunner) -> None:
+async def test_run_many_commands_no_leaks(runner: LocalRunner) -> None:
     await runner.run(sh("true"))
     descriptors = len(os.listdir("/proc/self/fd"))
     before = children()
@@ -236,7 +222,7 @@ async def test_nothing_is_left_after_two_hundred_commands(runner: LocalRunner) -
     assert children() <= before
 
 
-async def test_closing_ends_what_runs(tmp_path: Path) -> None:
+async def test_runner_close_kills_commands(tmp_path: Path) -> None:
     runner = LocalRunner()
     os.mkfifo(tmp_path / "fifo")
     running = asyncio.create_task(runner.run(sh("echo $$ > fifo; sleep 600", cwd=str(tmp_path))))
@@ -246,14 +232,14 @@ async def test_closing_ends_what_runs(tmp_path: Path) -> None:
     await gone(int(pid))
 
 
-async def test_the_event_loop_goes_on_meanwhile(runner: LocalRunner, tmp_path: Path) -> None:
+async def test_run_event_loop_not_blocked(runner: LocalRunner, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     running = asyncio.create_task(runner.run(sh("read x < fifo; echo $x", cwd=str(tmp_path))))
     await asyncio.to_thread((tmp_path / "fifo").write_text, "go\n")
     assert (await running).stdout == b"go\n"
 
 
-async def test_marked_command_and_its_children_hold_the_file_open(runner: LocalRunner) -> None:
+async def test_run_mark_inherited_by_children(runner: LocalRunner) -> None:
     # A shell gives what it runs in the background another standard input.
     script = "cat; ls -l /proc/self/fd & wait"
     done = await runner.run(sh(script, stdin=b"input\n", mark="hpcq-mark"))

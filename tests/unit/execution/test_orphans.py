@@ -58,7 +58,7 @@ def mark() -> str:
     return f"hpcq-{secrets.token_hex(16)}"
 
 
-def test_a_command_whose_input_has_the_mark_is_ended_with_its_children(mark: str) -> None:
+def test_end_orphans_mark_on_stdin(mark: str) -> None:
     name = str(secrets.randbelow(10**9))
     started = []
     for word in (mark, "hpcq"):
@@ -77,9 +77,7 @@ def test_a_command_whose_input_has_the_mark_is_ended_with_its_children(mark: str
     other.wait()
 
 
-def test_a_command_its_children_and_what_left_its_session_are_ended(
-    start: Start, mark: str
-) -> None:
+def test_end_orphans_children_and_own_sessions(start: Start, mark: str) -> None:
     name = str(secrets.randbelow(10**9))
     script = f"/bin/sleep 300.{name} & setsid /bin/sh -c '/bin/sleep 301.{name}; :' & echo ready"
     process = start(f"{script}; /bin/sleep 302.{name}", mark)
@@ -89,14 +87,14 @@ def test_a_command_its_children_and_what_left_its_session_are_ended(
     assert process.wait() == -signal.SIGKILL
 
 
-def test_one_that_starts_others_all_the_time_is_ended(start: Start, mark: str) -> None:
+def test_end_orphans_forking_process(start: Start, mark: str) -> None:
     name = str(secrets.randbelow(10**9))
     start(f"echo ready; while :; do /bin/sleep 1.{name} & /bin/sleep 0.01; done", mark)
     end_orphans(mark)
     assert processes_with(name) == []
 
 
-def test_others_are_left_alone(start: Start, mark: str) -> None:
+def test_end_orphans_other_marks(start: Start, mark: str) -> None:
     others = [
         start("echo ready; read x"),
         start("echo ready; read x", "hpcq-" + "0" * 32),
@@ -108,16 +106,14 @@ def test_others_are_left_alone(start: Start, mark: str) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another account")
-def test_processes_of_other_accounts_are_ended_by_root(start: Start, mark: str) -> None:
+def test_end_orphans_other_account_as_root(start: Start, mark: str) -> None:
     other = start("echo ready; read x", mark, user=65534)
     assert end_orphans(mark) == 1
     assert other.wait() == -signal.SIGKILL
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another account")
-def test_processes_of_other_accounts_are_left_alone_by_all_but_root(
-    start: Start, mark: str
-) -> None:
+def test_end_orphans_other_account_not_root(start: Start, mark: str) -> None:
     others = [start("echo ready; read x", mark, user=user) for user in (0, 65533)]
     ours = start("echo ready; read x", mark, user=65534)
     pid = os.fork()
@@ -131,7 +127,7 @@ def test_processes_of_other_accounts_are_left_alone_by_all_but_root(
     assert [process.poll() for process in others] == [None, None]
 
 
-def test_one_that_does_not_end_is_told(
+def test_end_orphans_process_survives(
     start: Start, mark: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start("echo ready; read x", mark)
@@ -142,7 +138,7 @@ def test_one_that_does_not_end_is_told(
 
 
 @pytest.mark.parametrize("scheduler", ["SLURM", "SGE"])
-def test_a_command_that_outlives_a_killed_service_is_gone_before_anything_is_handed_over(
+def test_end_orphans_after_service_killed(
     scheduler: str, start_service: Callable[..., Service], tmp_path: Path, study: Study
 ) -> None:
     fake = FakeScheduler(tmp_path, scheduler)

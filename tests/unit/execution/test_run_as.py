@@ -65,7 +65,7 @@ def sh(script: str, **fields: Any) -> Command:
     return Command(argv=("/bin/sh", "-c", script), run_as=ACCOUNT, **{**settings, **fields})
 
 
-async def test_command_has_the_accounts_rights_and_what_it_was_given(runner: LocalRunner) -> None:
+async def test_run_as_rights_and_input(runner: LocalRunner) -> None:
     done = await runner.run(
         sh('id -un; id -Gn; pwd; printf "%s" "$X"; cat; echo e >&2', stdin=b"in")
     )
@@ -86,9 +86,7 @@ FIND_KEY = (
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="it calls the kernel by number")
-async def test_command_holds_no_keyring_of_the_service(
-    runner: LocalRunner, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_run_as_keyring(runner: LocalRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     with_key = [sys.executable, "-c", ADD_KEY]
     argv = (*with_key, sys.executable, "-c", FIND_KEY)
     seen = await runner.run(Command(argv=argv, timeout_seconds=PATIENCE_SECONDS))
@@ -98,7 +96,7 @@ async def test_command_holds_no_keyring_of_the_service(
     assert done.stdout == b"-1\n"
 
 
-async def test_command_may_hold_ids_and_keys(runner: LocalRunner) -> None:
+async def test_run_as_typed_ids_and_keys(runner: LocalRunner) -> None:
     key, native_id = SubmissionKey.for_uid(JobUid.new()), NativeId("12")
     command = Command(
         argv=("/bin/echo", native_id),
@@ -111,15 +109,11 @@ async def test_command_may_hold_ids_and_keys(runner: LocalRunner) -> None:
 
 
 @pytest.mark.parametrize(("script", "exit_code"), [("exit 7", 7), ("kill -TERM $$", -15)])
-async def test_status_and_signal_are_told_exactly(
-    runner: LocalRunner, script: str, exit_code: int
-) -> None:
+async def test_run_as_status_and_signal(runner: LocalRunner, script: str, exit_code: int) -> None:
     assert (await runner.run(sh(script, mark="hpcq-x"))).exit_code == exit_code
 
 
-async def test_command_past_its_limit_is_ended_with_its_children(
-    runner: LocalRunner, name: str
-) -> None:
+async def test_run_as_timeout_kills_children(runner: LocalRunner, name: str) -> None:
     script = f"echo begun; /bin/sleep 300.{name} & /bin/sleep 301.{name}"
     with pytest.raises(CommandTimedOut) as caught:
         await runner.run(sh(script, timeout_seconds=2.0))
@@ -127,15 +121,13 @@ async def test_command_past_its_limit_is_ended_with_its_children(
     until(lambda: processes_with(name) == [])
 
 
-async def test_program_that_the_account_stopped_is_ended(runner: LocalRunner, name: str) -> None:
+async def test_run_as_helper_stopped_by_account(runner: LocalRunner, name: str) -> None:
     with pytest.raises(CommandTimedOut):
         await runner.run(sh(f"kill -STOP $PPID; exec /bin/sleep 300.{name}", timeout_seconds=2.0))
     until(lambda: processes_with(name) == [])
 
 
-async def test_commands_that_an_account_stops_keep_no_others(
-    runner: LocalRunner, name: str
-) -> None:
+async def test_run_as_hanging_commands_others_unaffected(runner: LocalRunner, name: str) -> None:
     stopped = [
         asyncio.create_task(runner.run(sh(f"exec /bin/sleep 300.{name}", timeout_seconds=4.0)))
         for _ in range(100)
@@ -149,7 +141,7 @@ async def test_commands_that_an_account_stops_keep_no_others(
     until(lambda: processes_with(name) == [])
 
 
-async def test_close_of_the_runner_ends_commands(runner: LocalRunner, name: str) -> None:
+async def test_run_as_runner_closed(runner: LocalRunner, name: str) -> None:
     running = asyncio.create_task(runner.run(sh(f"/bin/sleep 300.{name}")))
     await asyncio.to_thread(until, lambda: len(processes_with(name)) >= 1)
     runner.close()
@@ -158,31 +150,29 @@ async def test_close_of_the_runner_ends_commands(runner: LocalRunner, name: str)
     until(lambda: processes_with(name) == [])
 
 
-async def test_child_that_holds_the_output_is_ended(runner: LocalRunner, name: str) -> None:
+async def test_run_as_child_keeps_output_open(runner: LocalRunner, name: str) -> None:
     assert (await runner.run(sh(f"/bin/sleep 300.{name} & echo x"))).stdout == b"x\n"
     until(lambda: processes_with(name) == [])
 
 
-async def test_output_above_its_limit_is_refused(runner: LocalRunner) -> None:
+async def test_run_as_output_above_limit(runner: LocalRunner) -> None:
     with pytest.raises(OutputParseError, match="more than 10 bytes"):
         await runner.run(sh("echo 12345678901", output_limit_bytes=10))
 
 
-async def test_folder_that_the_account_cannot_enter_is_told(
-    runner: LocalRunner, tmp_path: Path
-) -> None:
+async def test_run_as_directory_not_accessible(runner: LocalRunner, tmp_path: Path) -> None:
     # pytest's folders are for its account alone.
     with pytest.raises(InvalidSpec, match=r"account 'nobody': Permission denied"):
         await runner.run(sh("true", cwd=str(tmp_path)))
 
 
-async def test_account_that_is_not_there_is_told(runner: LocalRunner) -> None:
+async def test_run_as_unknown_account(runner: LocalRunner) -> None:
     command = Command(argv=("/bin/true",), run_as="hpcq-t-none", timeout_seconds=PATIENCE_SECONDS)
     with pytest.raises(AccountUnavailable, match="in the name of the account 'hpcq-t-none'"):
         await runner.run(command)
 
 
-async def test_root_is_never_the_account(runner: LocalRunner) -> None:
+async def test_run_as_root(runner: LocalRunner) -> None:
     command = Command(argv=("/bin/true",), run_as="root", timeout_seconds=PATIENCE_SECONDS)
     with pytest.raises(AccountUnavailable, match="does not act as root"):
         await runner.run(command)
@@ -195,7 +185,7 @@ def begun(script: str, mark: str = "") -> AccountProcess:
     return process
 
 
-def test_end_of_the_line_ends_the_command(name: str) -> None:
+def test_run_as_line_closed(name: str) -> None:
     process = begun(f"/bin/sleep 300.{name} & /bin/sleep 301.{name}")
     until(lambda: len(processes_with(name)) == 2 + 1)
     process.close()
@@ -212,7 +202,7 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def test_request_that_came_before_the_end_of_the_line_starts_nothing(folder: Path) -> None:
+def test_run_as_line_closed_before_start(folder: Path) -> None:
     process = AccountProcess(ACCOUNT)
     # As a sudo that hangs before it executes the program.
     os.kill(process.process.pid, signal.SIGSTOP)
@@ -224,7 +214,7 @@ def test_request_that_came_before_the_end_of_the_line_starts_nothing(folder: Pat
     assert list(folder.iterdir()) == []
 
 
-def test_command_is_found_by_its_mark(name: str) -> None:
+def test_run_as_found_by_mark(name: str) -> None:
     mark = f"hpcq-{secrets.token_hex(16)}"
     process = begun(f"setsid /bin/sleep 300.{name} & /bin/sleep 301.{name}", mark)
     until(lambda: len(processes_with(name)) >= 3)
@@ -233,7 +223,7 @@ def test_command_is_found_by_its_mark(name: str) -> None:
     process.close()
 
 
-def test_files_are_seen_as_the_account_sees_them() -> None:
+def test_account_files_permissions() -> None:
     with AccountFiles(ACCOUNT, PATIENCE_SECONDS) as files:
         assert files.read("/etc/passwd", 1 << 20) == Path("/etc/passwd").read_bytes()
         assert files.read("/etc/passwd", 4) == b"root"
@@ -251,7 +241,7 @@ def test_files_are_seen_as_the_account_sees_them() -> None:
             files.mode("/none/\udcff")
 
 
-def test_sudo_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_account_files_sudo_hanging(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(account_process, "_command", lambda _: ["/bin/sleep", f"300.{name}"])
     with pytest.raises(AccountUnavailable, match="'nobody': there is no answer"):
         AccountFiles(ACCOUNT, 0.1)
@@ -259,9 +249,7 @@ def test_sudo_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch, name: str) ->
 
 
 @pytest.mark.parametrize("answer", [b"", b"garbage", b"\xff" * 5000])
-def test_answers_of_another_program_are_not_believed(
-    monkeypatch: pytest.MonkeyPatch, answer: bytes
-) -> None:
+def test_account_files_forged_answers(monkeypatch: pytest.MonkeyPatch, answer: bytes) -> None:
     """An account has power over its processes, and may put others in their place."""
     script = "import sys, os; os.write(0, bytes.fromhex(sys.argv[1]))"
     command = [sys.executable, "-c", script, answer.hex()]
@@ -270,7 +258,7 @@ def test_answers_of_another_program_are_not_believed(
         files.mode("/")
 
 
-def test_files_of_an_account_that_is_not_there_are_unavailable() -> None:
+def test_account_files_unknown_account() -> None:
     with pytest.raises(AccountUnavailable, match="'hpcq-t-none'"):
         AccountFiles("hpcq-t-none", PATIENCE_SECONDS)
 
@@ -286,29 +274,23 @@ def trickle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(account_process, "_command", lambda _account: argv)
 
 
-async def test_answer_without_end_is_awaited_for_the_time_limit(
-    runner: LocalRunner, trickle: None
-) -> None:
+async def test_run_as_endless_answer(runner: LocalRunner, trickle: None) -> None:
     with pytest.raises(CommandTimedOut):
         await runner.run(sh("true", timeout_seconds=0.5))
 
 
-def test_orphans_of_an_account_that_answers_without_end_are_left(
-    trickle: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_end_orphans_endless_answer(trickle: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(account_process, "_PATIENCE_SECONDS", 0.5)
     with pytest.raises(AccountUnavailable):
         end_orphans_of(ACCOUNT, "mark")
 
 
-def test_error_that_an_answer_tells_may_be_any_text() -> None:
+def test_error_of_any_text() -> None:
     for number in (b"9" * 5000, b"99999999999", b"", b"-1", b"x"):
         assert account_process.error_of(number).errno == 0
 
 
-async def test_account_whose_commands_take_long_keeps_no_others_from_running(
-    runner: LocalRunner, folder: Path
-) -> None:
+async def test_run_as_slow_commands_others_unaffected(runner: LocalRunner, folder: Path) -> None:
     wait = sh(f"until [ -e {folder}/end ]; do sleep 0.5; done")
     slow = [asyncio.ensure_future(runner.run(wait)) for _ in range(70)]
     await asyncio.sleep(0)

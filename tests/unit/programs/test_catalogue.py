@@ -62,9 +62,7 @@ def make(path: Path) -> None:
     path.touch()
 
 
-def test_a_program_is_found_where_its_pattern_says(
-    read: Callable[[str], list[Scan]], tmp_path: Path
-) -> None:
+def test_catalogue_pattern(read: Callable[[str], list[Scan]], tmp_path: Path) -> None:
     make(tmp_path / "gromacs" / "gromacs-2024.1" / "bin" / "gmx_mpi")
     make(tmp_path / "gromacs" / "gromacs-2023" / "bin" / "gmx")
     make(tmp_path / "gromacs" / "gromacs-2022" / "bin" / "README")
@@ -92,9 +90,7 @@ def test_a_program_is_found_where_its_pattern_says(
     )
 
 
-def test_a_file_may_be_the_version_and_the_executable(
-    read: Callable[[str], list[Scan]], tmp_path: Path
-) -> None:
+def test_catalogue_file_as_version(read: Callable[[str], list[Scan]], tmp_path: Path) -> None:
     make(tmp_path / "tools" / "a" / "tool_1")
     make(tmp_path / "tools" / "b" / "tool_2")
     make(tmp_path / "tools" / ".hidden" / "tool_3")
@@ -113,9 +109,7 @@ def test_a_file_may_be_the_version_and_the_executable(
     )
 
 
-def test_a_pattern_that_fits_a_version_twice_leaves_it_out(
-    read: Callable[[str], list[Scan]], tmp_path: Path
-) -> None:
+def test_catalogue_pattern_ambiguous(read: Callable[[str], list[Scan]], tmp_path: Path) -> None:
     for name in ("gmx", "gmx_mpi"):
         make(tmp_path / "gromacs" / "gromacs-1" / "bin" / name)
 
@@ -127,7 +121,7 @@ def test_a_pattern_that_fits_a_version_twice_leaves_it_out(
     )
 
 
-def test_a_version_that_may_not_be_looked_into_is_told(
+def test_catalogue_version_not_accessible(
     read: Callable[[str], list[Scan]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(tmp_path / "gromacs" / "gromacs-1" / "bin" / "gmx")
@@ -293,7 +287,7 @@ ARGUMENT = PROGRAM + "[[program.arguments]]\nname = 'N'\n"
         (ARGUMENT + "default_from = 'slots'\n", ["line 8: default_from: it has to be "]),
     ],
 )
-def test_errors_name_the_file_the_line_and_the_key(
+def test_catalogue_errors_name_line_and_key(
     text: str, said: list[str], read: Callable[[str], list[Scan]], tmp_path: Path
 ) -> None:
     with pytest.raises(CatalogueError) as caught:
@@ -307,19 +301,19 @@ def test_errors_name_the_file_the_line_and_the_key(
         assert rest.endswith((".", "?"))
 
 
-def test_a_file_that_is_not_text_is_an_error_on_its_line(tmp_path: Path) -> None:
+def test_catalogue_file_not_text(tmp_path: Path) -> None:
     (tmp_path / "programs.toml").write_bytes(PROGRAM.encode() + b"# \xe9\n")
 
     with pytest.raises(CatalogueError, match="line 6: it is not UTF-8 text"):
         load_catalogue(tmp_path / "programs.toml")
 
 
-def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+def test_catalogue_file_missing(tmp_path: Path) -> None:
     with pytest.raises(CatalogueError, match="cannot be read: No such file or directory"):
         load_catalogue(tmp_path / "programs.toml")
 
 
-def test_numbers_may_be_written_as_numbers(tmp_path: Path) -> None:
+def test_catalogue_numbers(tmp_path: Path) -> None:
     (tmp_path / "programs.toml").write_text(
         ARGUMENT + "type = 'number'\nminimum = 1\nchoices = [1, 2.5]\ndefault = 1\n"
     )

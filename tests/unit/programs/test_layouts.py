@@ -42,7 +42,7 @@ def with_files(folder: Path, *names: str) -> Path:
     return folder
 
 
-def test_tuber_gives_the_job_script_and_the_version_without_its_v(tmp_path: Path) -> None:
+def test_tuber_script_and_version(tmp_path: Path) -> None:
     (tmp_path / "v28.16.4").mkdir()
 
     reading = by_tuber(tmp_path).scan()
@@ -64,7 +64,7 @@ def test_tuber_gives_the_job_script_and_the_version_without_its_v(tmp_path: Path
     assert [parameter.name for parameter in NEWAVE.parameters] == ["N_PROC"]
 
 
-def test_versions_come_in_the_order_of_their_names(tmp_path: Path) -> None:
+def test_versions_sorted_by_name(tmp_path: Path) -> None:
     for name in ("v31.21", "v28.6.2", "v28.16.4"):
         (tmp_path / name).mkdir()
 
@@ -76,7 +76,7 @@ def test_versions_come_in_the_order_of_their_names(tmp_path: Path) -> None:
     ("name", "told"),
     [("v29", "29"), ("29", "29"), ("vv1", "v1"), ("V30", "V30"), ("v", None), (".snapshot", None)],
 )
-def test_only_one_leading_v_is_taken_off(name: str, told: str | None, tmp_path: Path) -> None:
+def test_tuber_leading_v_removed(name: str, told: str | None, tmp_path: Path) -> None:
     (tmp_path / name).mkdir()
 
     found = by_tuber(tmp_path).scan().installations
@@ -84,7 +84,7 @@ def test_only_one_leading_v_is_taken_off(name: str, told: str | None, tmp_path: 
     assert [p.executable_path for p in found] == ([] if told is None else [f"{SCRIPT} {told}"])
 
 
-def test_dessem_has_an_executable_file_for_each_version_and_one_option(tmp_path: Path) -> None:
+def test_dessem_versions_and_option(tmp_path: Path) -> None:
     backups = "dessem_20.1~", "dessem_20.1.bak", "dessem_20.1.old", "#dessem_20.1#"
     names = "dessem_19.0.24", "dessem_20.1", "dessem_2 0", "dessem_", "README", "dessem", *backups
     root = with_files(tmp_path, *names)
@@ -115,9 +115,7 @@ def test_dessem_has_an_executable_file_for_each_version_and_one_option(tmp_path:
 
 
 @pytest.mark.parametrize(("mode", "is_version"), [(0o100, True), (0o711, True), (0o664, False)])
-def test_a_version_of_dessem_is_a_file_that_somebody_may_execute(
-    mode: int, is_version: bool, tmp_path: Path
-) -> None:
+def test_dessem_version_executable_bit(mode: int, is_version: bool, tmp_path: Path) -> None:
     (with_files(tmp_path, "dessem_1") / "dessem_1").chmod(mode)
 
     reading = of_dessem(tmp_path).scan()
@@ -128,7 +126,7 @@ def test_a_version_of_dessem_is_a_file_that_somebody_may_execute(
 
 
 @pytest.mark.parametrize("known", [NEWAVE, DECOMP], ids=["NEWAVE", "DECOMP"])
-def test_pemaws_gives_the_one_job_script_of_the_folder(known: Product, tmp_path: Path) -> None:
+def test_pemaws_single_job_script(known: Product, tmp_path: Path) -> None:
     script = f"mpi_{known.name.lower()}31.21.job"
     folder = with_files(tmp_path / "v31.21", script, "decomp_31.21", "newave31_L", "decomp.lic")
 
@@ -139,7 +137,7 @@ def test_pemaws_gives_the_one_job_script_of_the_folder(known: Product, tmp_path:
     assert reading.problems == ()
 
 
-def test_pemaws_leaves_out_folders_with_no_script_or_several_and_says_so(tmp_path: Path) -> None:
+def test_pemaws_no_or_several_scripts(tmp_path: Path) -> None:
     with_files(tmp_path / "v1", "newave_L", "mpi_decomp1.job")
     with_files(tmp_path / "v2", "mpi_newave2.job", "mpi_newave2.job.bak")
     with_files(tmp_path / "v3", "mpi_newave3.job")
@@ -158,7 +156,7 @@ def test_pemaws_leaves_out_folders_with_no_script_or_several_and_says_so(tmp_pat
     ]
 
 
-def test_files_among_the_folders_are_ignored_and_links_are_followed(tmp_path: Path) -> None:
+def test_root_with_files_and_links(tmp_path: Path) -> None:
     root = with_files(tmp_path / "root", "README", "v9.tar.gz")
     (tmp_path / "elsewhere").mkdir()
     (root / "v1").symlink_to(tmp_path / "elsewhere")
@@ -168,7 +166,7 @@ def test_files_among_the_folders_are_ignored_and_links_are_followed(tmp_path: Pa
     assert versions(by_tuber(root).scan()) == ["v1"]
 
 
-def test_a_link_that_leads_somewhere_only_later_is_a_version_then(tmp_path: Path) -> None:
+def test_root_with_dangling_link(tmp_path: Path) -> None:
     reader = by_tuber(with_files(tmp_path / "root"))
     (tmp_path / "root" / "v1").symlink_to(tmp_path / "later")
     assert versions(reader.scan()) == []
@@ -180,9 +178,7 @@ def test_a_link_that_leads_somewhere_only_later_is_a_version_then(tmp_path: Path
 
 @pytest.mark.parametrize("make", [by_tuber, by_pemaws, of_dessem])
 @pytest.mark.parametrize("root", ["missing", "file"])
-def test_a_root_that_cannot_be_read_gives_no_programs_and_a_problem(
-    make: Callable[[Path], Scanner], root: str, tmp_path: Path
-) -> None:
+def test_root_unreadable(make: Callable[[Path], Scanner], root: str, tmp_path: Path) -> None:
     with_files(tmp_path, "file")
 
     reading = make(tmp_path / root).scan()
@@ -192,9 +188,7 @@ def test_a_root_that_cannot_be_read_gives_no_programs_and_a_problem(
     assert " cannot be read: " in reading.problems[0]
 
 
-def test_a_version_folder_that_cannot_be_read_hides_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pemaws_version_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_files(tmp_path / "v1", "mpi_newave1.job")
     with_files(tmp_path / "v2", "mpi_newave2.job")
     scandir = os.scandir
@@ -213,9 +207,7 @@ def test_a_version_folder_that_cannot_be_read_hides_no_other(
     )
 
 
-def test_a_version_folder_that_may_not_be_entered_is_left_out_by_tuber_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tuber_version_not_accessible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("v1", "v2"):
         (tmp_path / name).mkdir()
     monkeypatch.setattr(os, "access", lambda path, _mode: not path.endswith("v1"))
@@ -229,7 +221,7 @@ def test_a_version_folder_that_may_not_be_entered_is_left_out_by_tuber_too(
 
 
 @pytest.mark.parametrize("make", [by_tuber, by_pemaws, of_dessem])
-def test_a_link_that_may_not_be_followed_is_told(
+def test_link_not_accessible(
     make: Callable[[Path], Scanner], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "dessem_1").symlink_to("/elsewhere")
@@ -253,9 +245,7 @@ def in_a_bad_moment(path: str) -> None:
     raise OSError(errno.ESTALE, "Stale file handle", path)
 
 
-def test_what_a_file_server_fails_to_tell_is_given_as_it_was_last(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_version_io_error_keeps_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("v1", "v2", "v3"):
         with_files(tmp_path / name, "mpi_newave.job")
     reader = by_pemaws(tmp_path)
@@ -285,7 +275,7 @@ def test_what_a_file_server_fails_to_tell_is_given_as_it_was_last(
     assert versions(reader.scan()) == ["v1", "v2", "v4"]
 
 
-def test_a_root_that_is_gone_has_no_versions(tmp_path: Path) -> None:
+def test_root_removed(tmp_path: Path) -> None:
     (tmp_path / "root" / "v1").mkdir(parents=True)
     reader = by_tuber(tmp_path / "root")
     reader.scan()
@@ -294,9 +284,7 @@ def test_a_root_that_is_gone_has_no_versions(tmp_path: Path) -> None:
     assert versions(reader.scan()) == []
 
 
-def test_a_version_that_does_not_answer_is_given_as_it_was_last(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_version_hanging_keeps_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("v1", "v2"):
         (tmp_path / name).mkdir()
     reader = scan_root("NEWAVE", tmp_path, tuber(NEWAVE, SCRIPT), 0.2)
@@ -326,9 +314,7 @@ def test_a_version_that_does_not_answer_is_given_as_it_was_last(
         (b"v\x7f", "v\\x7f of NEWAVE holds a control character"),
     ],
 )
-def test_a_name_that_an_answer_cannot_carry_is_left_out(
-    name: bytes, told: str, tmp_path: Path
-) -> None:
+def test_version_name_not_text(name: bytes, told: str, tmp_path: Path) -> None:
     os.mkdir(os.fsencode(tmp_path) + b"/" + name)
     (tmp_path / "vé 1").mkdir()
 
@@ -338,9 +324,7 @@ def test_a_name_that_an_answer_cannot_carry_is_left_out(
     assert reading.problems == (f"The name {tmp_path}/{told}; it is left out.",)
 
 
-def test_a_root_that_is_far_too_large_is_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_root_entry_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folders, "_MOST_ENTRIES", 2)
     with_files(tmp_path, "a", "b", "c")
 
@@ -352,9 +336,7 @@ def long_ago(*folders: Path) -> None:
         os.utime(folder, (1_000_000_000, 1_000_000_000))
 
 
-def test_what_has_not_changed_is_not_read_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_scan_unchanged_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folders, "_COARSEST_TIME_NS", -(10**12))
     read: list[str] = []
     scandir = os.scandir
@@ -376,7 +358,7 @@ def test_what_has_not_changed_is_not_read_again(
     assert read[4:] == [f"{tmp_path}/v1"]
 
 
-def test_a_change_within_the_same_tick_of_the_file_systems_clock_is_noticed(
+def test_scan_change_within_clock_tick(
     tmp_path: Path,
 ) -> None:
     reader = by_tuber(tmp_path)
@@ -390,7 +372,7 @@ def test_a_change_within_the_same_tick_of_the_file_systems_clock_is_noticed(
     assert versions(reader.scan()) == ["v1", "v2"]
 
 
-def test_ten_thousand_versions_are_listed_and_a_change_among_them_is_found(tmp_path: Path) -> None:
+def test_scan_ten_thousand_versions(tmp_path: Path) -> None:
     for number in range(10_000):
         (tmp_path / f"v{number:05}").mkdir()
     reader = by_tuber(tmp_path)
@@ -401,7 +383,7 @@ def test_ten_thousand_versions_are_listed_and_a_change_among_them_is_found(tmp_p
     assert len(reader.scan().installations) == 9_999
 
 
-def test_an_unchanged_reading_is_the_same_object(tmp_path: Path) -> None:
+def test_scan_unchanged_same_object(tmp_path: Path) -> None:
     with_files(tmp_path / "v1", "mpi_newave.job")
     reader = by_pemaws(tmp_path)
 
@@ -418,7 +400,7 @@ def many(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_many_versions_are_left_alone_for_a_while_but_one_that_comes_or_goes(many: Path) -> None:
+def test_scan_many_versions_added_or_removed(many: Path) -> None:
     with_files(many / "v0")
     reader = by_pemaws(many)
     problems = reader.scan().problems
@@ -433,9 +415,7 @@ def test_many_versions_are_left_alone_for_a_while_but_one_that_comes_or_goes(man
     assert reading.problems == problems
 
 
-def test_many_versions_are_looked_at_again_after_a_minute_at_most(
-    many: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_scan_many_versions_after_one_minute(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reader = by_pemaws(many)
     reader.scan()
     (many / "v1" / "mpi_newave.job").unlink()
@@ -452,9 +432,7 @@ class Later:
         return time.monotonic() + 60
 
 
-def test_many_that_do_not_answer_are_counted_and_few_are_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_scan_many_hanging_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = threading.Event()
     access = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: answer.wait(10) and access(path, mode))

@@ -42,7 +42,7 @@ def shown(reading: Scan) -> list[tuple[str, str, str, bool | None]]:
 
 
 @pytest.mark.parametrize("printed", [MODULES, LMOD], ids=["Environment Modules", "Lmod"])
-def test_names_versions_folders_and_defaults_are_told(printed: bytes) -> None:
+def test_modules_listed(printed: bytes) -> None:
     reading = find_modules(printed, DEFAULTS, SCRIPT)
 
     assert reading.problems == ()
@@ -55,31 +55,31 @@ def test_names_versions_folders_and_defaults_are_told(printed: bytes) -> None:
     assert reading.installations[0].executable_path == "/jobs/module.job gcc/tools/12"
 
 
-def test_the_first_folder_that_has_a_module_wins() -> None:
+def test_modules_duplicate_first_folder() -> None:
     reading = find_modules(b"/a:\nx/1\n\n/b:\nx/1\nx/2\n", b"/a:\nx/1\n\n/b:\nx/2\n", SCRIPT)
 
     assert shown(reading) == [("x", "1", "/a/x", True), ("x", "2", "/b/x", False)]
 
 
-def test_a_name_may_hold_a_colon_but_not_end_with_one() -> None:
+def test_modules_name_with_colon() -> None:
     reading = find_modules(b"/a:\nx/1:2\nError:\n", b"", SCRIPT)
 
     assert shown(reading) == [("x", "1:2", "/a/x", False)]
     assert reading.problems == ("The line 'Error:' of module avail is no module.",)
 
 
-def test_nothing_printed_is_no_modules() -> None:
+def test_modules_empty_output() -> None:
     assert find_modules(b"", b"", SCRIPT) == Scan(installations=())
 
 
-def test_a_line_that_is_no_module_is_told_and_hides_no_other() -> None:
+def test_modules_invalid_line() -> None:
     reading = find_modules(b"/a:\nx/1\nWARNING: cache is old\n\xff\xfe (\nx/2\n", b"", SCRIPT)
 
     assert [one.version for one in reading.installations] == ["1", "2"]
     assert len(reading.problems) == 2
 
 
-def test_the_signature_changes_with_the_files_and_what_is_in_them(tmp_path: Path) -> None:
+def test_signature_changed_files(tmp_path: Path) -> None:
     def look() -> object:
         return signature_of([str(tmp_path), str(tmp_path / "missing")])
 
@@ -95,7 +95,7 @@ def test_the_signature_changes_with_the_files_and_what_is_in_them(tmp_path: Path
     assert len(set(map(repr, seen))) == 4
 
 
-def test_links_are_followed_and_those_in_a_circle_once(tmp_path: Path) -> None:
+def test_signature_links_and_loops(tmp_path: Path) -> None:
     (tmp_path / "site" / "x").mkdir(parents=True)
     root = tmp_path / "modulefiles"
     root.mkdir()

@@ -14,17 +14,17 @@ def answer() -> Iterator[threading.Event]:
     event.set()
 
 
-def test_all_that_answer_are_there() -> None:
+def test_map_all_answers() -> None:
     assert TimeLimitedPool[int](10).map(range(1000), lambda n: n * n) == {
         n: n * n for n in range(1000)
     }
 
 
-def test_nothing_to_look_at_gives_nothing() -> None:
+def test_map_empty() -> None:
     assert TimeLimitedPool[int](10).map([], lambda n: n) == {}
 
 
-def test_one_that_hangs_hides_no_other_and_is_not_looked_at_again_meanwhile(
+def test_map_one_hanging(
     answer: threading.Event,
 ) -> None:
     looked: list[int] = []
@@ -42,7 +42,7 @@ def test_one_that_hangs_hides_no_other_and_is_not_looked_at_again_meanwhile(
     assert looked.count(3) == 1
 
 
-def test_when_everything_hangs_no_more_threads_are_spent_on_it(answer: threading.Event) -> None:
+def test_map_all_hanging(answer: threading.Event) -> None:
     looked: list[int] = []
 
     def look(number: int) -> bool:
@@ -56,6 +56,6 @@ def test_when_everything_hangs_no_more_threads_are_spent_on_it(answer: threading
     assert len(looked) == pool._MOST_THREADS
 
 
-def test_a_defect_reaches_the_caller() -> None:
+def test_map_exception() -> None:
     with pytest.raises(ZeroDivisionError):
         TimeLimitedPool[int](10).map([1, 0], lambda n: 1 // n)

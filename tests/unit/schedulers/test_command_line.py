@@ -90,7 +90,7 @@ def test_message_without_noise() -> None:
     assert ERRORS.message_of(ended(1, stdout="no")) == "no"
 
 
-def test_parse_cache_parses_changed_records_only() -> None:
+def test_parse_cache_changed_records() -> None:
     parsed: list[bytes] = []
 
     def parse(record: bytes) -> list[bytes]:

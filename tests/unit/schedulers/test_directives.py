@@ -16,7 +16,7 @@ echo begun
 """
 
 
-def test_read_directives_stops_at_the_first_command() -> None:
+def test_read_directives_to_first_command() -> None:
     found = list(read_directives(SCRIPT, "#SBATCH", stops_at_command=True))
     assert [(one.line, one.words) for one in found] == [
         (2, ("--job-name=two words", "-n", "4")),
@@ -24,18 +24,18 @@ def test_read_directives_stops_at_the_first_command() -> None:
     ]
 
 
-def test_read_directives_of_the_whole_script() -> None:
+def test_read_directives_whole_script() -> None:
     found = list(read_directives(SCRIPT, "#SBATCH", stops_at_command=False))
     assert [one.words for one in found][-1] == ("--hold",)
 
 
-def test_read_directives_unended_quotation_is_refused() -> None:
+def test_read_directives_unclosed_quotation() -> None:
     with pytest.raises(InvalidSpec, match="line 1") as refused:
         list(read_directives(b"#PBS -N 'x\n", "#PBS", stops_at_command=True))
     assert refused.value.field == "scriptFile"
 
 
-def test_refuse_directive_names_option_and_line() -> None:
+def test_refuse_directive_option_and_line() -> None:
     (directive,) = read_directives(b"#!/bin/sh\n#SBATCH --wait\n", "#SBATCH", stops_at_command=True)
     error = refuse_directive(directive, "--wait", "The answer would come at the job's end.")
     assert "'--wait' (line 2)" in error.detail

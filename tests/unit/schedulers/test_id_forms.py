@@ -42,9 +42,7 @@ FORMS: Mapping[str, Sequence[IdForm]] = {
         ("PBS", "45[]", "45", True),
     ],
 )
-def test_an_id_is_read_as_the_scheduler_printed_it(
-    scheduler: str, text: str, native_id: str, is_array: bool
-) -> None:
+def test_read_id_printed_forms(scheduler: str, text: str, native_id: str, is_array: bool) -> None:
     assert read_id(text, FORMS[scheduler]) == (native_id, is_array)
 
 
@@ -70,12 +68,12 @@ def test_an_id_is_read_as_the_scheduler_printed_it(
         ("SLURM", "9" * 19),
     ],
 )
-def test_an_id_of_another_kind_is_none(scheduler: str, text: str) -> None:
+def test_read_id_other_kind(scheduler: str, text: str) -> None:
     with pytest.raises(ValueError, match="not a job id"):
         read_id(text, FORMS[scheduler])
 
 
-def test_any_id_is_read_where_a_scheduler_says_nothing_of_them() -> None:
+def test_read_id_any_form() -> None:
     assert read_id("45[2].server", [ANY_ID]) == ("45[2].server", False)
     with pytest.raises(ValueError, match="not a job id"):
         read_id("45[]", [ANY_ID])

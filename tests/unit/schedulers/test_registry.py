@@ -17,13 +17,13 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> list[EntryPoint]:
     return installed
 
 
-def test_built_in_schedulers_come_first_then_plugins_by_name(plugins: list[EntryPoint]) -> None:
+def test_available_built_in_before_plugins(plugins: list[EntryPoint]) -> None:
     plugins += [plugin("volcano"), plugin("HTCONDOR")]
 
     assert registry.available() == ("LOCAL", "SLURM", "SGE", "TORQUE", "PBS", "HTCONDOR", "VOLCANO")
 
 
-def test_a_plugin_is_loaded_by_its_name_in_upper_case(plugins: list[EntryPoint]) -> None:
+def test_load_plugin_by_upper_case_name(plugins: list[EntryPoint]) -> None:
     plugins.append(plugin("volcano"))
 
     loaded: object = registry.load("VOLCANO")
@@ -32,20 +32,20 @@ def test_a_plugin_is_loaded_by_its_name_in_upper_case(plugins: list[EntryPoint])
     assert registry.is_available("VOLCANO")
 
 
-def test_a_plugin_cannot_take_over_a_built_in_name(plugins: list[EntryPoint]) -> None:
+def test_available_plugin_with_built_in_name(plugins: list[EntryPoint]) -> None:
     plugins.append(plugin("LOCAL"))
 
     assert registry.available() == ("LOCAL", "SLURM", "SGE", "TORQUE", "PBS")
 
 
-def test_a_name_that_two_plugins_claim_is_an_error(plugins: list[EntryPoint]) -> None:
+def test_load_name_of_two_plugins(plugins: list[EntryPoint]) -> None:
     plugins += [plugin("volcano", "one:create"), plugin("Volcano", "two:create")]
 
     with pytest.raises(registry.UnknownScheduler, match=r"'VOLCANO': one:create, two:create"):
         registry.load("VOLCANO")
 
 
-def test_an_unknown_name_lists_what_there_is(plugins: list[EntryPoint]) -> None:
+def test_load_unknown_name(plugins: list[EntryPoint]) -> None:
     plugins.append(plugin("volcano"))
 
     assert not registry.is_available("LSF")
@@ -56,13 +56,11 @@ def test_an_unknown_name_lists_what_there_is(plugins: list[EntryPoint]) -> None:
 
 
 @pytest.mark.parametrize("name", ["LOCAL", "SLURM", "SGE", "TORQUE", "PBS"])
-def test_built_in_names_need_no_search_of_installed_packages(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_is_available_built_in_without_search(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_entry_points", lambda _group: pytest.fail("searched"))
 
     assert registry.is_available(name)
 
 
-def test_a_search_without_plugins_finds_the_built_in_schedulers() -> None:
+def test_available_without_plugins() -> None:
     assert registry.available()[:5] == ("LOCAL", "SLURM", "SGE", "TORQUE", "PBS")

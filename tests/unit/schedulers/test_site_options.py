@@ -29,7 +29,7 @@ JOB = JobSpec(name="run", working_directory="/srv", script_file="/srv/run.sh")
         (PBS, "-a", "-a 12312359", ("-a", "12312359")),
     ],
 )
-def test_options_become_arguments(
+def test_site_options_allowed(
     rules: OptionRules, allowed: str, option: str, words: tuple[str, ...]
 ) -> None:
     assert SiteOptions([allowed], rules).words([option]) == words
@@ -58,15 +58,13 @@ def test_options_become_arguments(
         (PBS, "-l", "-l place=excl"),
     ],
 )
-def test_options_that_are_not_allowed_are_named(
-    rules: OptionRules, allowed: str, option: str
-) -> None:
+def test_site_options_not_allowed(rules: OptionRules, allowed: str, option: str) -> None:
     with pytest.raises(InvalidSpec) as refused:
         SiteOptions([allowed], rules).words([option])
     assert refused.value.field == "options[0]"
 
 
-def test_options_are_none_unless_the_site_allows_some() -> None:
+def test_site_options_none_allowed() -> None:
     with pytest.raises(InvalidSpec, match=r"'--switches' is not .*SUBMIT_OPTIONS"):
         SiteOptions((), SLURM).words(["--switches=1"])
 
@@ -86,13 +84,13 @@ def test_options_are_none_unless_the_site_allows_some() -> None:
         (PBS, "-o -e -j -k -R -N -v -V -W -J -h -q -I -S -A -f -z -C --output -y"),
     ],
 )
-def test_options_that_the_service_needs_stop_the_start(rules: OptionRules, names: str) -> None:
+def test_site_options_reserved_by_service(rules: OptionRules, names: str) -> None:
     for name in names.split():
         with pytest.raises(ValueError, match="SUBMIT_OPTIONS"):
             SiteOptions([name], rules)
 
 
-def test_options_stand_where_those_of_the_service_win() -> None:
+def test_site_options_before_service_options() -> None:
     argv = build_sbatch(JOB, KEY, b"#!/bin/sh\n", account={}, site_options=("--nice=1",)).argv
     assert argv[1:5] == ("--parsable", f"--comment={KEY}", "--nice=1", "--parsable")
     qsub = build_qsub(JOB, KEY, site_options=("-l", "licence=1")).argv

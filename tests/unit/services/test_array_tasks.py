@@ -53,9 +53,7 @@ def _show(world: World, *tasks: Observation) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("shows_keys", [True, False])
-async def test_a_task_of_an_array_of_ours_is_ours(
-    world: World, form: str, shows_keys: bool
-) -> None:
+async def test_task_of_own_array(world: World, form: str, shows_keys: bool) -> None:
     array = await world.submit(args=("a", "b"), environment={"SECRET": "1"})
     world.scheduler.shows_keys = shows_keys
     _show(world, *(_task(world, array, number, form) for number in (1, 2)))
@@ -72,7 +70,7 @@ async def test_a_task_of_an_array_of_ours_is_ours(
     assert world.job(array.uid).state is JobState.RUNNING
 
 
-async def test_a_task_carrying_its_arrays_key_is_no_contradiction(world: World) -> None:
+async def test_task_with_array_key_no_contradiction(world: World) -> None:
     array = await world.submit()
     _show(world, _task(world, array, 1), _task(world, array, 2))
     await world.tick(5)
@@ -86,7 +84,7 @@ async def test_a_task_carrying_its_arrays_key_is_no_contradiction(world: World) 
     }
 
 
-async def test_a_task_that_ended_stays_listed_with_what_it_was(world: World) -> None:
+async def test_task_ended_still_listed(world: World) -> None:
     array = await world.submit(args=("a",))
     first, second = _task(world, array, 1), _task(world, array, 2)
     _show(world, first, second)
@@ -103,7 +101,7 @@ async def test_a_task_that_ended_stays_listed_with_what_it_was(world: World) -> 
     assert world.job(first.native_id).seen == task.seen
 
 
-async def test_a_task_seen_before_its_arrays_id_was_known_becomes_ours(world: World) -> None:
+async def test_task_seen_before_array_id(world: World) -> None:
     """The queue was listed while the submission had not returned, without keys."""
     world.scheduler.shows_keys = False
     answer = world.scheduler.hold_back_next("submit")
@@ -122,7 +120,7 @@ async def test_a_task_seen_before_its_arrays_id_was_known_becomes_ours(world: Wo
     assert len(world.on_board()) == 2
 
 
-async def test_a_strangers_array_under_the_number_of_ours_keeps_its_tasks(world: World) -> None:
+async def test_task_of_foreign_array_with_reused_id(world: World) -> None:
     array = await world.submit()
     assert array.native_id is not None
     await world.tick(5)
@@ -136,7 +134,7 @@ async def test_a_strangers_array_under_the_number_of_ours_keeps_its_tasks(world:
     assert not world.job(later.native_id).submitted_here
 
 
-async def test_deleting_a_task_cancels_that_task_only(world: World) -> None:
+async def test_cancel_one_task(world: World) -> None:
     array = await world.submit()
     first, second = _task(world, array, 1), _task(world, array, 2)
     _show(world, first, second)
@@ -152,7 +150,7 @@ async def test_deleting_a_task_cancels_that_task_only(world: World) -> None:
     assert world.job(array.uid).state is JobState.RUNNING
 
 
-async def test_deleting_an_array_is_asked_of_its_tasks_too(world: World) -> None:
+async def test_cancel_array_and_tasks(world: World) -> None:
     array = await world.submit()
     first, second = _task(world, array, 1), _task(world, array, 2, state=JobState.QUEUED)
     _show(world, first, second)
@@ -169,7 +167,7 @@ async def test_deleting_an_array_is_asked_of_its_tasks_too(world: World) -> None
     assert world.job(third.native_id).cancel_requested_at is not None
 
 
-async def test_a_task_that_no_listing_showed_is_told_by_the_accounting(world: World) -> None:
+async def test_task_only_in_accounting(world: World) -> None:
     array = await world.submit()
     assert array.native_id is not None
     await world.tick(5)
@@ -188,7 +186,7 @@ async def test_a_task_that_no_listing_showed_is_told_by_the_accounting(world: Wo
     assert kinds == {EventKind.SUBMITTED, EventKind.STATE}
 
 
-async def test_an_array_whose_tasks_were_all_seen_ending_is_over(world: World) -> None:
+async def test_array_over_after_all_tasks_ended(world: World) -> None:
     """Also where the accounting knows nothing of the array as one job."""
     array = await world.submit(array=ArrayRange(first=1, last=2))
     tasks = [_task(world, array, number) for number in (1, 2)]
@@ -206,7 +204,7 @@ async def test_an_array_whose_tasks_were_all_seen_ending_is_over(world: World) -
     assert (record.state, record.seen and record.seen.exit_code) == (JobState.FAILED, 4)
 
 
-async def test_cancel_tasks_those_that_are_over_are_left_alone(world: World) -> None:
+async def test_cancel_tasks_already_over(world: World) -> None:
     array = await world.submit(array=ArrayRange(first=1, last=3))
     tasks = [_task(world, array, number, "{}[{}]") for number in (1, 2, 3)]
     _show(world, *tasks)
@@ -225,7 +223,7 @@ async def test_cancel_tasks_those_that_are_over_are_left_alone(world: World) -> 
     assert world.job(array.uid).cancel_requested_at is None
 
 
-async def test_cancel_tasks_one_that_is_not_known_ends_none(world: World) -> None:
+async def test_cancel_tasks_unknown_task(world: World) -> None:
     array = await world.submit(array=ArrayRange(first=1, last=3))
     _show(world, _task(world, array, 1, "{}[{}]"))
     await world.tick(5)
@@ -234,7 +232,7 @@ async def test_cancel_tasks_one_that_is_not_known_ends_none(world: World) -> Non
     assert world.scheduler.cancelled == []
 
 
-async def test_cancel_tasks_one_that_waited_unseen_is_over(world: World) -> None:
+async def test_cancel_tasks_waiting_unlisted(world: World) -> None:
     """As in Grid Engine, which tells the tasks apart of a short range alone."""
     array = await world.submit(array=ArrayRange(first=1, last=2000))
     _show(world, _task(world, array, 1, "{}[{}]"))
@@ -251,7 +249,7 @@ async def test_cancel_tasks_one_that_waited_unseen_is_over(world: World) -> None
     assert await world.store.by_uid(task.uid) == task
 
 
-async def test_cancel_tasks_of_a_foreign_array(world: World) -> None:
+async def test_cancel_tasks_foreign_array(world: World) -> None:
     foreign = world.scheduler.enqueue(is_array=True)
     tasks = [
         world.scheduler.enqueue(array_job_id=foreign, array_task_id=number) for number in (1, 2)
@@ -261,7 +259,7 @@ async def test_cancel_tasks_of_a_foreign_array(world: World) -> None:
     assert world.scheduler.cancelled == [tasks[1]]
 
 
-async def test_cancel_tasks_with_one_command_where_there_is_one(world: World) -> None:
+async def test_cancel_tasks_single_command(world: World) -> None:
     commands: list[tuple[NativeId, dict[int, NativeId]]] = []
 
     async def cancel_tasks(
@@ -292,7 +290,7 @@ async def _counts(world: World, job_id: str) -> dict[str, int] | None:
     return {state: count for state, count in told["byState"].items() if count}
 
 
-async def test_counts_follow_the_tasks(world: World) -> None:
+async def test_counts_per_state(world: World) -> None:
     array = await world.submit(array=ArrayRange(first=1, last=3))
     assert await _counts(world, array.uid) == {"QUEUED": 3}
     tasks = [_task(world, array, n, state=JobState.QUEUED) for n in (1, 2, 3)]
@@ -312,7 +310,7 @@ async def test_counts_follow_the_tasks(world: World) -> None:
     assert await _counts(world, tasks[0].native_id) is None
 
 
-async def test_counts_keep_tasks_that_ended_long_ago(world: World) -> None:
+async def test_counts_tasks_ended_long_ago(world: World) -> None:
     array = await world.submit(array=ArrayRange(first=1, last=2))
     tasks = [_task(world, array, number) for number in (1, 2)]
     _show(world, *tasks)
@@ -336,7 +334,7 @@ async def test_counts_keep_tasks_that_ended_long_ago(world: World) -> None:
     assert await _counts(world, array.uid) == {"DONE": 1, "FAILED": 1}
 
 
-async def test_counts_of_a_foreign_array_are_those_of_the_queue(world: World) -> None:
+async def test_counts_foreign_array(world: World) -> None:
     foreign = world.scheduler.enqueue(is_array=True)
     first, second = (
         world.scheduler.enqueue(array_job_id=foreign, array_task_id=number) for number in (1, 2)
@@ -353,7 +351,7 @@ async def test_counts_of_a_foreign_array_are_those_of_the_queue(world: World) ->
     assert not world.table._arrays._states
 
 
-async def test_counts_of_no_array(world: World) -> None:
+async def test_counts_not_array(world: World) -> None:
     alone = await world.submit()
     await world.tick(5)
     assert await _counts(world, alone.uid) is None

@@ -59,7 +59,7 @@ def ids(catalogue: Catalogue) -> list[str]:
     return [program.program_id for program in catalogue.programs]
 
 
-def test_a_change_of_the_file_is_noticed(site: Site) -> None:
+def test_catalogue_file_changed(site: Site) -> None:
     async def ask() -> list[Catalogue]:
         programs = site.service()
         before = await programs.catalogue()
@@ -71,7 +71,7 @@ def test_a_change_of_the_file_is_noticed(site: Site) -> None:
     assert (ids(before), ids(after)) == (["A0", "B0"], ["C0", "B0"])
 
 
-def test_what_cannot_be_used_changes_nothing_and_is_logged_once(site: Site) -> None:
+def test_catalogue_file_invalid_while_running(site: Site) -> None:
     async def ask() -> list[Catalogue]:
         programs = site.service()
         await programs.catalogue()
@@ -95,14 +95,14 @@ def test_what_cannot_be_used_changes_nothing_and_is_logged_once(site: Site) -> N
     assert [line["programs"] for line in logs if "programs" in line] == [2]
 
 
-def test_at_the_start_a_file_that_cannot_be_used_is_an_error(site: Site) -> None:
+def test_catalogue_file_invalid_at_start(site: Site) -> None:
     site.file.write_text("colour = 1\n")
 
     with pytest.raises(CatalogueError, match="line 1: colour"):
         site.service()
 
 
-def test_programs_that_have_not_changed_are_not_looked_at_anew(site: Site) -> None:
+def test_catalogue_file_unchanged_programs(site: Site) -> None:
     async def ask() -> tuple[object, object]:
         file = CatalogueFile(site.file, 8)
         (_, before) = file.sources()
@@ -115,7 +115,7 @@ def test_programs_that_have_not_changed_are_not_looked_at_anew(site: Site) -> No
     assert before is after
 
 
-def test_an_old_file_is_read_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_catalogue_file_old_read_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(program_sources, "_COARSEST_TIME_NS", -(10**12))
     calls = 0
 

@@ -67,7 +67,7 @@ def cluster(scheduler: Any, clock: Clock) -> ClusterReader:
     return ClusterReader(scheduler, timedelta(seconds=5), clock)
 
 
-async def test_queues_asked_once_an_interval(
+async def test_queues_once_per_interval(
     cluster: ClusterReader, scheduler: Scheduler, clock: Clock
 ) -> None:
     scheduler.gate.clear()
@@ -86,7 +86,7 @@ async def test_queues_asked_once_an_interval(
     assert scheduler.asked == 2
 
 
-async def test_queues_while_the_scheduler_is_away(
+async def test_queues_scheduler_down(
     cluster: ClusterReader, scheduler: Scheduler, clock: Clock
 ) -> None:
     scheduler.problem = SchedulerUnavailable("It is away.")

@@ -46,7 +46,7 @@ async def waits_for(
     return world.scheduler.submitted[submission.record.key].depends_on
 
 
-async def test_either_id_names_a_job(world: World) -> None:
+async def test_dependency_uid_or_native_id(world: World) -> None:
     first = await first_job(world)
     assert first.native_id is not None
     asked = [request(first.uid), request(first.native_id, C.ANY), request(first.native_id)]
@@ -65,7 +65,7 @@ async def test_either_id_names_a_job(world: World) -> None:
         (JobState.FAILED, C.ANY),
     ],
 )
-async def test_what_has_come_about_already_is_not_waited_for(
+async def test_dependency_already_satisfied(
     world: World, state: JobState, condition: DependencyCondition
 ) -> None:
     first = await first_job(world, state)
@@ -75,7 +75,7 @@ async def test_what_has_come_about_already_is_not_waited_for(
 @pytest.mark.parametrize(
     ("state", "condition"), [(JobState.FAILED, C.SUCCESS), (JobState.DONE, C.FAILURE)]
 )
-async def test_what_can_never_come_about_is_refused(
+async def test_dependency_never_satisfiable(
     world: World, state: JobState, condition: DependencyCondition
 ) -> None:
     first = await first_job(world, state)
@@ -85,21 +85,21 @@ async def test_what_can_never_come_about_is_refused(
     assert len(world.scheduler.submitted) == 1
 
 
-async def test_a_job_that_nobody_knows_is_refused(world: World) -> None:
+async def test_dependency_unknown_job(world: World) -> None:
     await world.tick()
     with pytest.raises(InvalidSpec, match="no job '99'") as caught:
         await waits_for(world, request("99"))
     assert caught.value.field == "dependsOn"
 
 
-async def test_a_job_without_an_id_cannot_be_waited_for_yet(world: World) -> None:
+async def test_dependency_job_without_native_id(world: World) -> None:
     world.scheduler.fail_next("submit", CommandTimedOut(("qsub",), 30))
     first = (await world.submitter.submit(UNASKED, world.spec)).record
     with pytest.raises(WrongState, match="Try again"):
         await waits_for(world, request(first.uid))
 
 
-async def test_a_scheduler_that_cannot_wait_says_so(
+async def test_dependency_unsupported_by_scheduler(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fields = world.scheduler.capabilities.fields - {"depends_on"}
@@ -110,7 +110,7 @@ async def test_a_scheduler_that_cannot_wait_says_so(
     assert caught.value.field == "dependsOn"
 
 
-async def test_a_key_stands_for_what_was_to_be_waited_for(world: World) -> None:
+async def test_dependency_idempotency_key_repeated(world: World) -> None:
     first = await first_job(world)
     waiting = (
         await world.submitter.submit(UNASKED, world.spec, "a", depends_on=[request(first.uid)])
@@ -125,9 +125,7 @@ async def test_a_key_stands_for_what_was_to_be_waited_for(world: World) -> None:
 
 
 @pytest.mark.parametrize("ended", [JobState.DONE, JobState.FAILED])
-async def test_a_job_handed_over_again_waits_for_what_still_can_come(
-    world: World, ended: JobState
-) -> None:
+async def test_dependency_submission_repeated(world: World, ended: JobState) -> None:
     first = await first_job(world)
     assert first.native_id is not None
     world.scheduler.fail_next("submit", CommandTimedOut(("qsub",), 30))

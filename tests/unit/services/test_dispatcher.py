@@ -79,7 +79,7 @@ class Mailbox:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_message_is_sent_once_while_the_disk_is_full(
+async def test_message_sent_once_on_full_disk(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "_LOOK_SECONDS", 0.001)

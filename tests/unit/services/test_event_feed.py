@@ -50,7 +50,7 @@ async def read(feed: EventFeed, after: int, count: int, uid: JobUid | None = Non
     return numbers
 
 
-async def test_events_before_and_after_a_reader_came(store: Store, feed: EventFeed) -> None:
+async def test_events_before_and_after_reader_start(store: Store, feed: EventFeed) -> None:
     await add(store, [job(n) for n in range(1, 8)])
     reading = asyncio.create_task(read(feed, 2, 12))
     for number in range(8, 15):
@@ -59,7 +59,7 @@ async def test_events_before_and_after_a_reader_came(store: Store, feed: EventFe
     assert await reading == list(range(3, 15))
 
 
-async def test_events_of_many_readers_who_lag(store: Store, feed: EventFeed) -> None:
+async def test_events_slow_readers(store: Store, feed: EventFeed) -> None:
     """Some begin in the records, some in memory, and all pause where they like."""
 
     async def lagging(after: int, pause: float) -> list[int]:
@@ -85,14 +85,14 @@ async def test_events_of_many_readers_who_lag(store: Store, feed: EventFeed) -> 
         assert await reader == list(range(after + 1, 61))
 
 
-async def test_events_after_a_time_without_readers(store: Store, feed: EventFeed) -> None:
+async def test_events_after_pause_without_readers(store: Store, feed: EventFeed) -> None:
     await add(store, [job(1), job(2)])
     assert await read(feed, 0, 2) == [1, 2]
     await add(store, [job(n) for n in range(3, 12)])
     assert await read(feed, 1, 10) == list(range(2, 12))
 
 
-async def test_events_that_a_new_reader_finds_first(
+async def test_events_first_read_not_in_feed_yet(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They reach a reader who waits already, though the feed has not looked since."""
@@ -117,7 +117,7 @@ async def test_events_of_one_job(store: Store, feed: EventFeed) -> None:
     assert await reading == [4, 9]
 
 
-async def test_start_of_a_reader(store: Store, feed: EventFeed) -> None:
+async def test_reader_start_position(store: Store, feed: EventFeed) -> None:
     assert await feed.start_of(None) == 0
     await add(store, [job(n) for n in range(1, 4)])
     store.now = T0 + timedelta(hours=2)
@@ -132,7 +132,7 @@ async def test_start_of_a_reader(store: Store, feed: EventFeed) -> None:
             await feed.start_of(gone)
 
 
-async def test_readers_of_a_feed_that_ends(store: Store, feed: EventFeed) -> None:
+async def test_feed_closed(store: Store, feed: EventFeed) -> None:
     reading = asyncio.create_task(read(feed, 0, 1))
     await asyncio.sleep(0.01)
     assert not reading.done()

@@ -167,7 +167,7 @@ async def content(files: JobFiles, job: JobRecord, path: str) -> bytes | None:
     return await files.read(file, lambda file: file.read(0, 1 << 16))
 
 
-async def test_hostile_paths_show_nothing(site: Path, service_files: JobFiles) -> None:
+async def test_paths_outside_working_directory(site: Path, service_files: JobFiles) -> None:
     job = record(site / "work")
     attempts = paths(site)
     assert len(attempts) > 240
@@ -180,7 +180,7 @@ async def test_hostile_paths_show_nothing(site: Path, service_files: JobFiles) -
             await service_files.list_folder(job, path)
 
 
-def test_descriptors_that_an_account_may_send_in_place_of_a_file_are_refused(site: Path) -> None:
+def test_descriptors_sent_by_account(site: Path) -> None:
     base = os.open(site / "work", os.O_PATH)
     outside = os.open(site / "other" / "secret", os.O_RDONLY)
     sent = [
@@ -203,17 +203,13 @@ def test_descriptors_that_an_account_may_send_in_place_of_a_file_are_refused(sit
     "directory",
     ["/proc", "/proc/self", "/proc/self/fd", "/sys", "/dev", "/proc/self/root/proc/self"],
 )
-async def test_working_directory_of_the_kernel_shows_nothing(
-    service_files: JobFiles, directory: str
-) -> None:
+async def test_working_directory_in_proc_sys_dev(service_files: JobFiles, directory: str) -> None:
     job = record(Path(directory))
     for name in ("environ", "self/environ", "version", "0", "null", "kernel/ostype", "uptime"):
         assert await content(service_files, job, name) is None
 
 
-async def test_output_that_is_not_the_jobs_is_not_shown(
-    site: Path, service_files: JobFiles
-) -> None:
+async def test_output_path_outside_job(site: Path, service_files: JobFiles) -> None:
     work = site / "work"
     named = [
         f"{work}/{path}" for path in ("link-to-file", "link/secret", "sub/link/secret", *NAMES)
@@ -226,7 +222,7 @@ async def test_output_that_is_not_the_jobs_is_not_shown(
             await service_files.open_output(record(work, path), "stdout")
 
 
-async def test_folders_of_the_service_and_outside_of_the_allowed_are_hidden(site: Path) -> None:
+async def test_folders_hidden_or_not_allowed(site: Path) -> None:
     (site / "state").mkdir()
     (site / "state" / "operator.token").write_bytes(SECRET)
     (site / "work" / "out").write_bytes(b"own")
@@ -266,7 +262,7 @@ def repeated(*changes: Callable[[], object]) -> Iterator[None]:
         thread.join()
 
 
-async def test_races_show_nothing(site: Path, service_files: JobFiles) -> None:
+async def test_files_swapped_during_read(site: Path, service_files: JobFiles) -> None:
     work = site / "work"
     for name in ("plain", "plain-folder"):
         (work / name).mkdir()
@@ -295,9 +291,7 @@ async def test_races_show_nothing(site: Path, service_files: JobFiles) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what belongs to others")
-async def test_what_belongs_to_others_shows_only_without_another_name(
-    site: Path, service_files: JobFiles
-) -> None:
+async def test_files_of_others_and_hard_links(site: Path, service_files: JobFiles) -> None:
     work, foreign = site / "work", site / "other" / "foreign"
     foreign.write_bytes(SECRET)
     os.chown(foreign, pwd.getpwnam("nobody").pw_uid, -1)
@@ -330,9 +324,7 @@ def mounted(site: Path) -> Iterator[Path]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
-async def test_mounts_below_the_working_directory_show_nothing(
-    mounted: Path, service_files: JobFiles
-) -> None:
+async def test_mounts_below_working_directory(mounted: Path, service_files: JobFiles) -> None:
     job = record(mounted)
     for path in ("mounted", "mounted-folder/secret", "mounted-folder/sub/secret"):
         assert not await content(service_files, job, path)
@@ -342,7 +334,7 @@ async def test_mounts_below_the_working_directory_show_nothing(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another account")
-async def test_an_account_shows_only_what_it_may_read(site: Path) -> None:
+async def test_files_unreadable_for_account(site: Path) -> None:
     account, table = "nobody", {"ana": "nobody"}
     accounts = Accounts(table, 1)
     files = JobFiles(None, 60.0, accounts, Bounds(), has_folders=True)  # type: ignore[arg-type]

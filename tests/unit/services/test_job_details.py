@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 AWAY = SchedulerUnavailable("It is away.")
 
 
-async def test_the_first_read_of_a_listed_job_has_its_details(world: World) -> None:
+async def test_details_first_read_of_listed_job(world: World) -> None:
     native_id = world.scheduler.enqueue(owner="rui")
     world.scheduler.extras[native_id] = {"working_directory": "/srv/study", "slots": 4}
     await world.tick()
@@ -34,7 +34,7 @@ async def test_the_first_read_of_a_listed_job_has_its_details(world: World) -> N
     assert world.scheduler.calls["details"] == asked
 
 
-async def test_details_are_asked_for_again_once_the_estimated_start_is_past(world: World) -> None:
+async def test_details_after_start_estimate_passed(world: World) -> None:
     native_id = world.scheduler.enqueue(owner="rui")
     await world.tick()
     estimate = world.clock() + timedelta(seconds=60)
@@ -54,7 +54,7 @@ async def test_details_are_asked_for_again_once_the_estimated_start_is_past(worl
     assert record.seen.start_estimate == later
 
 
-async def test_concurrent_first_reads_share_one_question(world: World) -> None:
+async def test_details_concurrent_first_reads(world: World) -> None:
     ids = [world.scheduler.enqueue() for _ in range(50)]
     await world.tick()
     before = world.scheduler.calls["details"]
@@ -66,9 +66,7 @@ async def test_concurrent_first_reads_share_one_question(world: World) -> None:
     assert world.scheduler.calls["details"] - before <= 2
 
 
-async def test_the_first_read_answers_with_what_is_known_after_a_while(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_details_slow_scheduler(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job_details, "_PATIENCE_SECONDS", 0.05)
     native_id = world.scheduler.enqueue(owner="rui")
     world.scheduler.extras[native_id] = {"working_directory": "/srv/study"}
@@ -86,14 +84,14 @@ async def test_the_first_read_answers_with_what_is_known_after_a_while(
     assert seen.working_directory == "/srv/study"
 
 
-async def test_the_first_read_answers_while_the_scheduler_fails(world: World) -> None:
+async def test_details_scheduler_failed(world: World) -> None:
     native_id = world.scheduler.enqueue(owner="rui")
     await world.tick()
     world.scheduler.fail_next("details", AWAY)
     assert (await world.jobs.read(UNASKED, native_id)).record.native_id == native_id
 
 
-async def test_a_job_of_ours_is_read_whole_before_the_next_listing(world: World) -> None:
+async def test_read_own_job_before_next_listing(world: World) -> None:
     await world.tick()
     record = await world.submit()
     assert record.native_id is not None
@@ -105,7 +103,7 @@ async def test_a_job_of_ours_is_read_whole_before_the_next_listing(world: World)
     assert await world.store.by_uid(record.uid) == read
 
 
-async def test_a_job_just_submitted_at_the_shell_is_read_before_the_next_listing(
+async def test_read_foreign_job_before_next_listing(
     world: World,
 ) -> None:
     await world.tick()
@@ -117,7 +115,7 @@ async def test_a_job_just_submitted_at_the_shell_is_read_before_the_next_listing
     assert record.seen.working_directory == "/srv/study"
 
 
-async def test_a_job_is_found_although_it_was_unknown_a_moment_ago(world: World) -> None:
+async def test_read_foreign_job_after_unknown(world: World) -> None:
     await world.tick()
     with pytest.raises(JobNotFound):
         await world.jobs.read(UNASKED, "1")
@@ -125,21 +123,21 @@ async def test_a_job_is_found_although_it_was_unknown_a_moment_ago(world: World)
     assert (await world.jobs.read(UNASKED, native_id)).record.native_id == native_id
 
 
-async def test_a_job_just_submitted_at_the_shell_is_deleted(world: World) -> None:
+async def test_cancel_foreign_job_before_next_listing(world: World) -> None:
     await world.tick()
     native_id = world.scheduler.enqueue()
     await world.changer.cancel(UNASKED, native_id)
     assert world.scheduler.cancelled == [native_id]
 
 
-async def test_a_job_just_submitted_at_the_shell_is_held(world: World) -> None:
+async def test_hold_foreign_job_before_next_listing(world: World) -> None:
     await world.tick()
     native_id = world.scheduler.enqueue()
     await world.changer.act(Action.HOLD, UNASKED, native_id)
     assert world.scheduler.queue[native_id].state is JobState.QUEUED_HELD
 
 
-async def test_a_job_just_submitted_at_the_shell_is_depended_on(world: World) -> None:
+async def test_dependency_on_foreign_job_before_next_listing(world: World) -> None:
     await world.tick()
     native_id = world.scheduler.enqueue()
     request = DependencyRequest(job_id=native_id, condition=DependencyCondition.ANY)
@@ -151,14 +149,14 @@ async def test_a_job_just_submitted_at_the_shell_is_depended_on(world: World) ->
         await world.submitter.submit(UNASKED, world.spec, depends_on=[unknown])
 
 
-async def test_a_queue_that_answers_tells_of_a_job_while_accounting_is_away(world: World) -> None:
+async def test_read_foreign_job_accounting_down(world: World) -> None:
     await world.tick()
     native_id = world.scheduler.enqueue()
     world.scheduler.fail_next("history", AWAY)
     assert (await world.jobs.read(UNASKED, native_id)).record.native_id == native_id
 
 
-async def test_one_id_that_spoils_a_question_spoils_it_for_no_other(world: World) -> None:
+async def test_look_up_one_id_spoils_batch(world: World) -> None:
     await world.tick()
     ids = [world.scheduler.enqueue() for _ in range(4)]
     answer = world.scheduler.hold_back_next("history")
@@ -173,7 +171,7 @@ async def test_one_id_that_spoils_a_question_spoils_it_for_no_other(world: World
 
 
 @pytest.mark.parametrize("spelling", ["9.1-3:1", "9"])
-async def test_an_array_is_found_by_the_id_that_was_printed(world: World, spelling: str) -> None:
+async def test_array_id_as_printed(world: World, spelling: str) -> None:
     world.scheduler.capabilities = SGE
     await world.tick()
     task = Observation(
@@ -190,9 +188,7 @@ async def test_an_array_is_found_by_the_id_that_was_printed(world: World, spelli
 
 
 @pytest.mark.parametrize("job_id", ["1.1-3:1", "9_9", "9+1", "1[]", "all"])
-async def test_an_array_spelling_or_a_wrong_one_reaches_no_other_job(
-    world: World, job_id: str
-) -> None:
+async def test_array_id_spelling_of_other_job(world: World, job_id: str) -> None:
     world.scheduler.capabilities = SGE
     native_id = world.scheduler.enqueue()
     await world.tick()

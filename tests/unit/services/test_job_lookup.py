@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 AWAY = SchedulerUnavailable("slurmdbd is down.")
 
 
-async def test_an_ended_foreign_job_is_read_from_accounting(world: World) -> None:
+async def test_find_ended_foreign_job(world: World) -> None:
     native_id = world.scheduler.enqueue(owner="rui")
     world.scheduler.end(native_id)
     record = await world.lookup.find(native_id)
@@ -28,7 +28,7 @@ async def test_an_ended_foreign_job_is_read_from_accounting(world: World) -> Non
     assert record.confirmed_at is not None
 
 
-async def test_a_job_of_ours_whose_id_was_never_written_down_is_read_as_ours(world: World) -> None:
+async def test_find_own_job_without_stored_id(world: World) -> None:
     intent = submission.intent(
         JobUid.new(), world.spec, now(), by="one that died", is_promised=True
     )
@@ -40,7 +40,7 @@ async def test_a_job_of_ours_whose_id_was_never_written_down_is_read_as_ours(wor
     assert (record.uid, record.native_id, record.state) == (intent.uid, native_id, JobState.DONE)
 
 
-async def test_however_many_ask_one_command_answers(world: World) -> None:
+async def test_find_concurrent_one_command(world: World) -> None:
     ids = [world.scheduler.enqueue() for _ in range(5)]
     for native_id in ids:
         world.scheduler.end(native_id)
@@ -59,13 +59,13 @@ async def test_however_many_ask_one_command_answers(world: World) -> None:
     assert world.scheduler.calls["history"] == 2
 
 
-async def test_what_accounting_does_not_know_is_not_asked_again_at_once(world: World) -> None:
+async def test_find_unknown_job_cached(world: World) -> None:
     for _ in range(10):
         assert await world.lookup.find(NativeId("99")) is None
     assert world.scheduler.calls["history"] == 1
 
 
-async def test_queue_is_asked_about_one_job_a_few_times_a_second_at_most(world: World) -> None:
+async def test_find_rate_limit(world: World) -> None:
     began = time.monotonic()
     while time.monotonic() < began + 0.7:
         await asyncio.gather(*(world.lookup.find(NativeId("99")) for _ in range(10)))
@@ -73,7 +73,7 @@ async def test_queue_is_asked_about_one_job_a_few_times_a_second_at_most(world: 
     assert 1 <= world.scheduler.calls["details"] <= took / 0.3 + 1
 
 
-async def test_an_answer_is_good_for_an_interval_only(world: World) -> None:
+async def test_find_cache_expired(world: World) -> None:
     world.interval_seconds = 0.0
     await world.restart()
     assert await world.lookup.find(NativeId("1")) is None
@@ -83,9 +83,7 @@ async def test_an_answer_is_good_for_an_interval_only(world: World) -> None:
 
 
 @pytest.mark.parametrize("error", [AWAY, ZeroDivisionError("a defect")])
-async def test_a_failure_reaches_all_who_wait_and_is_not_remembered(
-    world: World, error: Exception
-) -> None:
+async def test_find_failure_not_cached(world: World, error: Exception) -> None:
     world.scheduler.fail_next("history", error)
     answers = await asyncio.gather(
         *(world.lookup.find(NativeId("1")) for _ in range(5)), return_exceptions=True
@@ -96,7 +94,7 @@ async def test_a_failure_reaches_all_who_wait_and_is_not_remembered(
     assert await world.lookup.find(NativeId("1")) is None
 
 
-async def test_a_reader_that_leaves_does_not_take_the_answer_from_the_others(world: World) -> None:
+async def test_find_one_waiting_reader_cancelled(world: World) -> None:
     native_id = world.scheduler.enqueue()
     world.scheduler.end(native_id)
     answer = world.scheduler.hold_back_next("history")
@@ -109,7 +107,7 @@ async def test_a_reader_that_leaves_does_not_take_the_answer_from_the_others(wor
     assert record.state is JobState.DONE
 
 
-async def test_of_several_jobs_under_a_number_the_newest_is_meant(world: World) -> None:
+async def test_find_reused_id_gives_newest(world: World) -> None:
     for days, exit_code in ((1, 1), (300, 300)):
         world.scheduler.next_number = 1
         submitted = world.clock() - timedelta(days=days)
@@ -121,14 +119,14 @@ async def test_of_several_jobs_under_a_number_the_newest_is_meant(world: World) 
     assert record.seen.exit_code == 1
 
 
-async def test_only_so_many_answers_are_remembered(world: World) -> None:
+async def test_find_cache_size_limit(world: World) -> None:
     ids = [NativeId(str(number)) for number in range(1, 10_102)]
     await asyncio.gather(*map(world.lookup.find, ids))
     assert len(world.lookup._answers) == 10_000
     assert len(world.lookup._asked_at) == 10_000
 
 
-async def test_a_uid_is_looked_for_in_our_own_records_alone(world: World) -> None:
+async def test_find_uid_without_scheduler(world: World) -> None:
     assert await world.lookup.find(JobUid.new()) is None
     assert world.scheduler.calls["history"] == 0
 
@@ -136,7 +134,7 @@ async def test_a_uid_is_looked_for_in_our_own_records_alone(world: World) -> Non
 # What the service makes of it
 
 
-async def test_a_foreign_job_is_found_while_accounting_lags(world: World) -> None:
+async def test_find_foreign_job_accounting_late(world: World) -> None:
     native_id = world.scheduler.enqueue()
     world.scheduler.run(native_id)
     await world.tick()
@@ -148,7 +146,7 @@ async def test_a_foreign_job_is_found_while_accounting_lags(world: World) -> Non
     assert record.state_reason
 
 
-async def test_a_foreign_job_is_found_while_accounting_is_away(world: World) -> None:
+async def test_find_foreign_job_accounting_down(world: World) -> None:
     native_id = world.scheduler.enqueue()
     await world.tick()
     world.scheduler.end(native_id)
@@ -158,7 +156,7 @@ async def test_a_foreign_job_is_found_while_accounting_is_away(world: World) -> 
     assert (await world.jobs.find(UNASKED, native_id)).record.state is JobState.DONE
 
 
-async def test_a_foreign_job_that_used_our_number_again_is_the_one_that_is_meant(
+async def test_find_foreign_job_with_reused_own_id(
     world: World,
 ) -> None:
     first = await world.submit()
@@ -176,7 +174,7 @@ async def test_a_foreign_job_that_used_our_number_again_is_the_one_that_is_meant
     assert (await world.jobs.find(UNASKED, first.uid)).record.native_id == again
 
 
-async def test_a_job_is_unknown_only_when_all_were_asked(world: World) -> None:
+async def test_find_unknown_needs_queue_and_accounting(world: World) -> None:
     with pytest.raises(SchedulerUnavailable):
         await world.jobs.find(UNASKED, "99")
     await world.tick()
@@ -187,7 +185,7 @@ async def test_a_job_is_unknown_only_when_all_were_asked(world: World) -> None:
         await world.jobs.find(UNASKED, "100")
 
 
-async def test_a_job_is_not_unknown_while_its_accounting_is_answered_for(world: World) -> None:
+async def test_find_unknown_with_partial_accounting(world: World) -> None:
     known = world.scheduler.enqueue()
     world.scheduler.end(known)
     await world.tick()

@@ -42,7 +42,7 @@ def holder(table: JobTable, number: str = "5") -> JobUid | None:
     return None if entry is None else entry.record.uid
 
 
-def test_a_number_means_its_newest_job_and_the_older_keeps_its_uid() -> None:
+def test_native_id_reused_by_newer_job() -> None:
     table, old, new = JobTable(WIRE), ours(), foreign()
     table.apply([old])
     table.apply([new])
@@ -52,7 +52,7 @@ def test_a_number_means_its_newest_job_and_the_older_keeps_its_uid() -> None:
     assert entry.record is old
 
 
-def test_news_of_the_older_job_do_not_take_the_number_back() -> None:
+def test_native_id_reused_older_job_changed() -> None:
     table, old, new = JobTable(WIRE), ours(), foreign()
     table.apply([old])
     table.apply([new])
@@ -62,7 +62,7 @@ def test_news_of_the_older_job_do_not_take_the_number_back() -> None:
     assert holder(table) == new.uid
 
 
-def test_a_job_found_after_all_takes_its_number_over_from_an_older_one() -> None:
+def test_native_id_found_late() -> None:
     table, old, unclear = JobTable(WIRE), foreign(hours=-300), ours(None)
     table.apply([old, unclear])
     table.apply([submission.submitted(unclear, NativeId("5"), T0)])
@@ -71,9 +71,7 @@ def test_a_job_found_after_all_takes_its_number_over_from_an_older_one() -> None
 
 @pytest.mark.parametrize("sight_first", [True, False])
 @pytest.mark.parametrize("with_key", [True, False])
-def test_our_job_seen_in_the_queue_is_ours_whichever_came_first(
-    sight_first: bool, with_key: bool
-) -> None:
+def test_own_job_listed_before_or_after_record(sight_first: bool, with_key: bool) -> None:
     table, record = JobTable(WIRE), ours()
     key = record.key if with_key else None
     sight = foreign(hours=0, submission_key=key)
@@ -83,7 +81,7 @@ def test_our_job_seen_in_the_queue_is_ours_whichever_came_first(
     assert holder(table) == record.uid
 
 
-def test_a_foreign_job_that_left_is_remembered_as_undetermined() -> None:
+def test_recently_left_foreign_job() -> None:
     table, job = JobTable(WIRE), foreign()
     table.apply([job], as_of=T0)
     assert table.recently_left(NativeId("5")) is None
@@ -95,7 +93,7 @@ def test_a_foreign_job_that_left_is_remembered_as_undetermined() -> None:
     assert table.recently_left(NativeId("5")) is None
 
 
-def test_only_so_many_departed_jobs_are_remembered() -> None:
+def test_recently_left_size_limit() -> None:
     table = JobTable(WIRE)
     jobs = [foreign(str(number)) for number in range(1, 10_101)]
     table.apply(jobs)
@@ -105,7 +103,7 @@ def test_only_so_many_departed_jobs_are_remembered() -> None:
 
 
 @pytest.mark.anyio
-async def test_listing_held_by_a_reader_never_changes() -> None:
+async def test_listing_snapshot_immutable() -> None:
     table, job = JobTable(WIRE), foreign()
     empty = table.listing
     table.apply([job])
@@ -115,7 +113,7 @@ async def test_listing_held_by_a_reader_never_changes() -> None:
     assert [len(entries) for entries in listings] == [0, 1, 0]
 
 
-def test_copy_for_a_thread_never_changes() -> None:
+def test_table_copy_immutable() -> None:
     table, job = JobTable(WIRE), foreign()
     table.apply([job])
     copied = table.copy()
@@ -124,7 +122,7 @@ def test_copy_for_a_thread_never_changes() -> None:
     assert table.entry(NativeId("5")) is None
 
 
-def test_the_version_changes_with_the_jobs_and_not_with_the_time() -> None:
+def test_version_after_changes() -> None:
     table, job = JobTable(WIRE), foreign()
     versions = [table.listing.version]
     for changed, gone in (
@@ -140,12 +138,12 @@ def test_the_version_changes_with_the_jobs_and_not_with_the_time() -> None:
         assert (table.listing.version, table.listing.as_of) == (versions[-1], T0), later
 
 
-def test_another_process_has_other_versions() -> None:
+def test_version_of_other_process() -> None:
     assert JobTable(WIRE).version != JobTable(WIRE).version
 
 
 @pytest.mark.anyio
-async def test_a_listing_is_made_once_however_many_ask() -> None:
+async def test_listing_json_concurrent_readers() -> None:
     table = JobTable(WIRE)
     table.apply([foreign(str(number)) for number in range(1, 50)])
     answers = await asyncio.gather(
@@ -155,7 +153,7 @@ async def test_a_listing_is_made_once_however_many_ask() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_reader_that_leaves_does_not_end_the_making_for_the_others() -> None:
+async def test_listing_json_reader_cancelled() -> None:
     table = JobTable(WIRE)
     table.apply([foreign()])
     first = asyncio.create_task(table.listing.json(FRESH, usage=False, gzip=False))
@@ -165,7 +163,7 @@ async def test_a_reader_that_leaves_does_not_end_the_making_for_the_others() -> 
     assert b"".join(await second).startswith(b'[{"jobId":"5"')
 
 
-def test_jobs_come_oldest_first_and_keep_their_place() -> None:
+def test_records_oldest_first() -> None:
     table = JobTable(WIRE)
     jobs = [foreign(str(number)) for number in (7, 5, 6)]
     table.apply(jobs)
@@ -191,7 +189,7 @@ VERSIONS = st.builds(
 
 
 @given(st.lists(st.tuples(st.booleans(), VERSIONS), max_size=30))
-def test_open_jobs_are_counted_as_they_change(steps: list[tuple[bool, JobRecord]]) -> None:
+def test_open_jobs_counts(steps: list[tuple[bool, JobRecord]]) -> None:
     table = JobTable(WIRE)
     for is_gone, record in steps:
         table.apply(gone=[record.uid]) if is_gone else table.apply([record])
@@ -202,7 +200,7 @@ def test_open_jobs_are_counted_as_they_change(steps: list[tuple[bool, JobRecord]
         assert table.open_jobs_of(user) == len(theirs)
 
 
-def test_changed_since_names_each_job_once() -> None:
+def test_changed_since_each_job_once() -> None:
     table = JobTable(WIRE)
     table.apply([foreign("1"), foreign("2")])
     before, one = table.version, table.by_native[NativeId("1")]

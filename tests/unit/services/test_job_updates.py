@@ -65,7 +65,7 @@ def shown(record: JobRecord) -> tuple[object, ...]:
     return (job.name, job.queue, job.wall_time_limit, job.memory_limit)
 
 
-async def test_the_scheduler_is_told_the_whole_job_and_the_fields_that_change(
+async def test_update_passes_job_and_changed_fields(
     world: World,
 ) -> None:
     job_id = await submitted(world, slots=4)
@@ -78,7 +78,7 @@ async def test_the_scheduler_is_told_the_whole_job_and_the_fields_that_change(
     assert shown(record) == ("second", "long", 7200, 2.0)
 
 
-async def test_a_change_lasts_through_polls_a_restart_and_the_end(world: World) -> None:
+async def test_update_kept_after_poll_restart_and_end(world: World) -> None:
     job_id = await submitted(world)
     await update(world, job_id, **WANTED)
     await world.tick(5)
@@ -95,7 +95,7 @@ async def test_a_change_lasts_through_polls_a_restart_and_the_end(world: World) 
     assert (ended.state, shown(ended)) == (JobState.DONE, ("second", "long", 7200, 2.0))
 
 
-async def test_what_is_taken_back_is_shown_no_more(world: World) -> None:
+async def test_update_removes_fields(world: World) -> None:
     job_id = await submitted(world)
     record = await update(
         world, job_id, wall_time_limit_seconds=None, memory_limit_bytes=None, priority=None
@@ -105,7 +105,7 @@ async def test_what_is_taken_back_is_shown_no_more(world: World) -> None:
     assert shown(world.job(job_id)) == ("first", "batch", None, None)
 
 
-async def test_the_key_of_a_submission_names_it_after_a_change(world: World) -> None:
+async def test_update_then_submission_with_same_key(world: World) -> None:
     first = await world.submitter.submit(UNASKED, world.spec, "key")
     await world.runner.drain()
     await world.tick(5)
@@ -116,7 +116,7 @@ async def test_the_key_of_a_submission_names_it_after_a_change(world: World) -> 
     assert len(world.scheduler.submitted) == 1
 
 
-async def test_a_change_is_one_event_with_all_that_is_asked_for(world: World) -> None:
+async def test_update_one_event(world: World) -> None:
     job_id = await submitted(world)
     for _ in range(2):
         await update(world, job_id, **WANTED)
@@ -134,7 +134,7 @@ async def test_a_change_is_one_event_with_all_that_is_asked_for(world: World) ->
     ]
 
 
-async def test_nothing_asked_for_changes_nothing(world: World) -> None:
+async def test_update_empty(world: World) -> None:
     job_id = await submitted(world)
     before = world.job(job_id)
     assert (await update(world, job_id)).spec == before.spec
@@ -155,9 +155,7 @@ async def test_nothing_asked_for_changes_nothing(world: World) -> None:
         ({"name": "a\nb"}, "name"),
     ],
 )
-async def test_what_no_job_can_have_does_not_reach_the_scheduler(
-    world: World, values: Mapping[str, Any], field: str
-) -> None:
+async def test_update_invalid_values(world: World, values: Mapping[str, Any], field: str) -> None:
     job_id = await submitted(world)
     with pytest.raises(InvalidSpec) as caught:
         await update(world, job_id, **{"name": "second", **values})
@@ -165,7 +163,7 @@ async def test_what_no_job_can_have_does_not_reach_the_scheduler(
     assert world.scheduler.calls["alter"] == 0
 
 
-async def test_what_the_scheduler_cannot_change_is_refused_by_name(world: World) -> None:
+async def test_update_unsupported_field(world: World) -> None:
     job_id = await submitted(world)
     world.scheduler.capabilities = replace(
         world.scheduler.capabilities,
@@ -179,7 +177,7 @@ async def test_what_the_scheduler_cannot_change_is_refused_by_name(world: World)
     assert world.scheduler.calls["alter"] == 0
 
 
-async def test_a_job_that_began_since_the_last_poll_is_not_changed(world: World) -> None:
+async def test_update_started_or_ended_since_poll(world: World) -> None:
     job_id = await submitted(world)
     world.scheduler.run(job_id)
     with pytest.raises(WrongState, match="RUNNING"):
@@ -193,7 +191,7 @@ async def test_a_job_that_began_since_the_last_poll_is_not_changed(world: World)
     assert world.scheduler.calls["alter"] == 0
 
 
-async def test_a_job_that_leaves_the_queue_meanwhile_is_not_changed(world: World) -> None:
+async def test_update_job_left_queue(world: World) -> None:
     job_id = await submitted(world)
     world.scheduler.fail_next("alter", JobNotFound(job_id))
     with pytest.raises(WrongState, match="queue any more"):
@@ -203,7 +201,7 @@ async def test_a_job_that_leaves_the_queue_meanwhile_is_not_changed(world: World
 @pytest.mark.parametrize(
     "error", [CommandFailed(("qalter",), 1, b"no"), NotAuthorized("no"), InvalidSpec("no")]
 )
-async def test_a_refusal_changes_nothing(world: World, error: HpcqError) -> None:
+async def test_update_refused(world: World, error: HpcqError) -> None:
     job_id = await submitted(world)
     before = world.job(job_id)
     world.scheduler.fail_next("alter", error)
@@ -213,7 +211,7 @@ async def test_a_refusal_changes_nothing(world: World, error: HpcqError) -> None
     assert shown(world.job(job_id)) == ("first", "batch", 3600, 1.0)
 
 
-async def test_a_change_in_part_is_told_and_shown_as_it_is(world: World) -> None:
+async def test_update_partial(world: World) -> None:
     job_id = await submitted(world)
 
     async def move_alone(native_id: NativeId, *_: object) -> None:
@@ -235,9 +233,7 @@ async def test_a_change_in_part_is_told_and_shown_as_it_is(world: World) -> None
 @pytest.mark.parametrize(
     "error", [CommandTimedOut(("qalter",), 30), SchedulerUnavailable("The answer was lost.")]
 )
-async def test_a_change_that_comes_about_without_an_answer_is_shown(
-    world: World, error: HpcqError
-) -> None:
+async def test_update_applied_without_answer(world: World, error: HpcqError) -> None:
     job_id = await submitted(world)
     world.scheduler.fail_next("alter", error)
     with pytest.raises(type(error)):
@@ -249,7 +245,7 @@ async def test_a_change_that_comes_about_without_an_answer_is_shown(
     assert shown(world.job(job_id)) == ("second", "long", 7200, 2.0)
 
 
-async def test_output_that_goes_elsewhere_after_a_change_is_told_as_it_is(world: World) -> None:
+async def test_update_moves_output_files(world: World) -> None:
     job_id = await submitted(world)
     placed = output_path(world.job(job_id), "stderr")
     world.scheduler.extras[job_id] = {"stdout_path": "/x/first.log", "stderr_path": "/x/err"}
@@ -265,7 +261,7 @@ async def test_output_that_goes_elsewhere_after_a_change_is_told_as_it_is(world:
     assert output_path(record, "stderr") == placed
 
 
-async def test_a_service_that_dies_in_a_change_believes_the_scheduler_afterwards(
+async def test_update_interrupted_by_crash(
     world: World,
 ) -> None:
     job_id = await submitted(world)
@@ -282,7 +278,7 @@ async def test_a_service_that_dies_in_a_change_believes_the_scheduler_afterwards
     assert shown(world.job(job_id)) == ("second", "long", 7200, 2.0)
 
 
-async def test_changes_of_a_job_are_made_one_after_another(world: World) -> None:
+async def test_updates_concurrent(world: World) -> None:
     job_id = await submitted(world)
     answer = world.scheduler.hold_back_next("alter")
     first = asyncio.create_task(update(world, job_id, name="second", memory_limit_bytes=1 << 31))
@@ -296,7 +292,7 @@ async def test_changes_of_a_job_are_made_one_after_another(world: World) -> None
     assert shown(world.job(job_id)) == ("third", "batch", 3600, 2.0)
 
 
-async def test_a_job_of_somebody_else_is_changed_for_an_operator(world: World) -> None:
+async def test_update_foreign_job(world: World) -> None:
     job_id = world.scheduler.enqueue(queue="batch", slots=8)
     await world.tick()
     record = await update(world, job_id, queue="long", memory_limit_bytes=1 << 31)
@@ -305,7 +301,7 @@ async def test_a_job_of_somebody_else_is_changed_for_an_operator(world: World) -
     assert (spec.slots, spec.queue, spec.memory_limit_bytes) == (8, "long", 1 << 31)
 
 
-async def test_an_array_is_changed_with_its_tasks_and_no_task_alone(world: World) -> None:
+async def test_update_array_and_task(world: World) -> None:
     array = await world.submit(array=ArrayRange(first=1, last=2), name="first")
     assert array.native_id is not None
     tasks = [

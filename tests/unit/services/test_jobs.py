@@ -42,7 +42,7 @@ async def stored(world: World) -> list[JobRecord]:
 # Submitting
 
 
-async def test_the_intent_is_on_disk_before_the_scheduler_is_touched(world: World) -> None:
+async def test_submit_intent_stored_first(world: World) -> None:
     answer = world.scheduler.hold_back_next("submit")
     submitting = asyncio.create_task(world.submit())
     await answer.ready.wait()
@@ -64,9 +64,7 @@ async def test_the_intent_is_on_disk_before_the_scheduler_is_touched(world: Worl
         ({"args": ("a\0",)}, "args[0]"),
     ],
 )
-async def test_what_cannot_be_a_job_reaches_neither_disk_nor_scheduler(
-    world: World, fields: dict[str, Any], wire_name: str
-) -> None:
+async def test_submit_invalid_fields(world: World, fields: dict[str, Any], wire_name: str) -> None:
     with pytest.raises(InvalidSpec) as caught:
         await world.submit(**fields)
     assert caught.value.field == wire_name
@@ -89,7 +87,7 @@ async def test_what_cannot_be_a_job_reaches_neither_disk_nor_scheduler(
         ({"script_file": "", "script": "true"}, "script"),
     ],
 )
-async def test_what_the_scheduler_cannot_express_is_refused_by_name(
+async def test_submit_unsupported_fields(
     world: World, fields: dict[str, Any], wire_name: str
 ) -> None:
     world.scheduler.capabilities = replace(world.scheduler.capabilities, fields=frozenset())
@@ -100,7 +98,7 @@ async def test_what_the_scheduler_cannot_express_is_refused_by_name(
     await world.submit()
 
 
-async def test_submit_script_text_reaches_the_scheduler_and_is_kept_no_longer(
+async def test_submit_script_text_not_stored(
     world: World,
 ) -> None:
     record = await world.submit(script_file="", script="echo é\n")
@@ -111,7 +109,7 @@ async def test_submit_script_text_reaches_the_scheduler_and_is_kept_no_longer(
     assert variables == {"HPCQ_SCRIPT_DIRECTORY": str(world.directory)}
 
 
-async def test_submit_what_is_wrong_with_a_script_s_text_names_its_field(world: World) -> None:
+async def test_submit_script_text_error_field(world: World) -> None:
     for fields, field in (
         ({}, "scriptFile"),
         ({"script_file": "", "script": "true"}, "script"),
@@ -135,9 +133,7 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize("error", REFUSALS, ids=lambda error: type(error).__name__)
-async def test_a_refused_submission_is_on_record_as_failed_and_in_no_listing(
-    world: World, error: HpcqError
-) -> None:
+async def test_submit_refused_recorded_as_failed(world: World, error: HpcqError) -> None:
     world.scheduler.fail_next("submit", error)
     with pytest.raises(type(error)) as caught:
         await world.submit()
@@ -156,7 +152,7 @@ async def test_a_refused_submission_is_on_record_as_failed_and_in_no_listing(
     ids=lambda error: type(error).__name__,
 )
 @pytest.mark.parametrize("finding", [True, False], ids=["at once", "later"])
-async def test_an_uncertain_submission_is_looked_for_and_never_repeated(
+async def test_submit_uncertain_searched_not_repeated(
     world: World, error: HpcqError, finding: bool
 ) -> None:
     world.scheduler.fail_next("submit", error, after_effect=True)
@@ -175,7 +171,7 @@ async def test_an_uncertain_submission_is_looked_for_and_never_repeated(
 
 
 @pytest.mark.parametrize("full", [False, True], ids=["disk writable", "disk full"])
-async def test_a_request_that_is_given_up_does_not_lose_the_job(world: World, full: bool) -> None:
+async def test_submit_request_cancelled(world: World, full: bool) -> None:
     answer = world.scheduler.hold_back_next("submit")
     submitting = asyncio.create_task(world.submit())
     await answer.ready.wait()
@@ -190,7 +186,7 @@ async def test_a_request_that_is_given_up_does_not_lose_the_job(world: World, fu
     assert (record.submitted_here, record.native_id, record.state) == (True, "1", JobState.QUEUED)
 
 
-async def test_a_defect_of_the_adapter_does_not_lose_the_job(world: World) -> None:
+async def test_submit_adapter_exception(world: World) -> None:
     world.scheduler.fail_next("submit", ZeroDivisionError("a defect"), after_effect=True)
     with pytest.raises(ZeroDivisionError):
         await world.submit()
@@ -199,14 +195,14 @@ async def test_a_defect_of_the_adapter_does_not_lose_the_job(world: World) -> No
     assert world.job("1").submitted_here
 
 
-async def test_a_full_disk_refuses_a_submission_before_it_begins(world: World) -> None:
+async def test_submit_disk_full_before(world: World) -> None:
     world.database.full = True
     with pytest.raises(StoreUnavailable):
         await world.submit()
     assert world.scheduler.calls["submit"] == 0
 
 
-async def test_a_disk_that_fills_up_during_a_submission_does_not_refuse_the_job(
+async def test_submit_disk_full_during(
     world: World,
 ) -> None:
     answer = world.scheduler.hold_back_next("submit")
@@ -223,9 +219,7 @@ async def test_a_disk_that_fills_up_during_a_submission_does_not_refuse_the_job(
     assert world.job("1").uid == record.uid, "its key leads back to it"
 
 
-async def test_a_job_that_the_queue_shows_before_its_submission_returns_keeps_its_id(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_submit_listed_before_return(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a look read of it before is older than what the submission tells."""
     read, go_on = asyncio.Event(), asyncio.Event()
     task_states = world.store.task_states
@@ -254,7 +248,7 @@ async def test_a_job_that_the_queue_shows_before_its_submission_returns_keeps_it
 # Reading
 
 
-async def test_a_job_is_read_by_either_id(world: World) -> None:
+async def test_find_by_uid_or_native_id(world: World) -> None:
     record = await world.submit()
     assert (await world.jobs.find(UNASKED, "1")).record == record
     assert (await world.jobs.find(UNASKED, record.uid)).record == record
@@ -263,7 +257,7 @@ async def test_a_job_is_read_by_either_id(world: World) -> None:
 @pytest.mark.parametrize(
     "job_id", ["all", "", "45[]", "1\n", "\u0661", "-1", "9" * 19, "1;2", "*", "../1", "\x00"]
 )
-async def test_what_is_no_id_is_the_id_of_no_job(world: World, job_id: str) -> None:
+async def test_job_id_invalid(world: World, job_id: str) -> None:
     for use in (
         world.jobs.find,
         world.changer.cancel,
@@ -278,7 +272,7 @@ async def test_what_is_no_id_is_the_id_of_no_job(world: World, job_id: str) -> N
 # Cancelling
 
 
-async def test_a_queued_job_is_cancelled_and_leaves_the_listing(world: World) -> None:
+async def test_cancel_queued_job(world: World) -> None:
     await world.submit()
     await world.tick()
     record = await world.changer.cancel(UNASKED, "1")
@@ -289,7 +283,7 @@ async def test_a_queued_job_is_cancelled_and_leaves_the_listing(world: World) ->
     assert (await world.jobs.find(UNASKED, "1")).record.seen == record.seen
 
 
-async def test_a_running_job_stops_and_is_cancelled_in_the_end(world: World) -> None:
+async def test_cancel_running_job(world: World) -> None:
     await world.submit()
     world.scheduler.run(world.job("1").native_id or pytest.fail())
     await world.tick()
@@ -302,7 +296,7 @@ async def test_a_running_job_stops_and_is_cancelled_in_the_end(world: World) -> 
     assert seen.failure_kind is FailureKind.CANCELLED
 
 
-async def test_two_cancellations_at_once_are_one(world: World) -> None:
+async def test_cancel_concurrent(world: World) -> None:
     record = await world.submit()
     await world.tick()
     slow = world.scheduler.hold_back_next("cancel")
@@ -317,7 +311,7 @@ async def test_two_cancellations_at_once_are_one(world: World) -> None:
     assert (await world.changer.cancel(UNASKED, "1")) == ended
 
 
-async def test_cancelling_what_has_ended_unnoticed_is_no_error(world: World) -> None:
+async def test_cancel_job_ended_since_poll(world: World) -> None:
     await world.submit()
     world.scheduler.run(world.job("1").native_id or pytest.fail())
     await world.tick()
@@ -327,7 +321,7 @@ async def test_cancelling_what_has_ended_unnoticed_is_no_error(world: World) -> 
     assert record.state is JobState.RUNNING
 
 
-async def test_deleting_an_ended_job_takes_it_out_of_the_listing_for_good(world: World) -> None:
+async def test_cancel_ended_job_removed_from_listing(world: World) -> None:
     record = await world.submit()
     await world.tick()
     world.scheduler.end(world.job("1").native_id or pytest.fail())
@@ -344,7 +338,7 @@ async def test_deleting_an_ended_job_takes_it_out_of_the_listing_for_good(world:
     )
 
 
-async def test_deleting_a_job_that_is_off_the_board_is_recorded(world: World) -> None:
+async def test_cancel_ended_job_off_board(world: World) -> None:
     record = await world.submit()
     await world.tick()
     world.scheduler.end(world.job("1").native_id or pytest.fail())
@@ -357,7 +351,7 @@ async def test_deleting_a_job_that_is_off_the_board_is_recorded(world: World) ->
     assert removed.removed_at is not None
 
 
-async def test_a_foreign_job_is_cancelled_and_never_written_to_our_records(world: World) -> None:
+async def test_cancel_foreign_job_not_stored(world: World) -> None:
     queued, running, ended = (world.scheduler.enqueue() for _ in range(3))
     world.scheduler.run(running)
     await world.tick()
@@ -371,7 +365,7 @@ async def test_a_foreign_job_is_cancelled_and_never_written_to_our_records(world
     assert world.scheduler.calls["cancel"] == 2
 
 
-async def test_somebody_elses_job_is_left_as_it_is(world: World) -> None:
+async def test_cancel_foreign_job_not_authorized(world: World) -> None:
     native_id = world.scheduler.enqueue()
     await world.tick()
     before = world.job(native_id)
@@ -381,7 +375,7 @@ async def test_somebody_elses_job_is_left_as_it_is(world: World) -> None:
     assert world.job(native_id) == before
 
 
-async def test_a_job_without_an_id_cannot_be_held(world: World) -> None:
+async def test_hold_and_release_without_native_id(world: World) -> None:
     world.scheduler.fail_next("submit", TIMED_OUT)
     record = await world.submit()
     for action in (Action.HOLD, Action.RELEASE):
@@ -390,9 +384,7 @@ async def test_a_job_without_an_id_cannot_be_held(world: World) -> None:
 
 
 @pytest.mark.parametrize("taken", [True, False])
-async def test_a_job_is_cancelled_before_anybody_knows_whether_there_is_one(
-    world: World, taken: bool
-) -> None:
+async def test_cancel_submission_uncertain(world: World, taken: bool) -> None:
     world.scheduler.fail_next("submit", TIMED_OUT, after_effect=taken)
     world.scheduler.fail_next("find", TIMED_OUT)
     record = await world.submit()
@@ -409,7 +401,7 @@ async def test_a_job_is_cancelled_before_anybody_knows_whether_there_is_one(
 # Holding
 
 
-async def test_a_job_is_held_and_released(world: World) -> None:
+async def test_hold_and_release(world: World) -> None:
     record = await world.submit()
     await world.tick()
     assert (await world.changer.act(Action.HOLD, UNASKED, "1")).state is JobState.QUEUED_HELD
@@ -421,7 +413,7 @@ async def test_a_job_is_held_and_released(world: World) -> None:
     assert world.job("1").state is JobState.QUEUED
 
 
-async def test_an_action_that_cannot_be_written_down_is_done(world: World) -> None:
+async def test_hold_disk_full(world: World) -> None:
     await world.submit()
     await world.tick()
     world.database.full = True
@@ -433,7 +425,7 @@ async def test_an_action_that_cannot_be_written_down_is_done(world: World) -> No
 
 
 @pytest.mark.parametrize("state", [JobState.RUNNING, JobState.SUSPENDED])
-async def test_a_job_that_started_cannot_be_held(world: World, state: JobState) -> None:
+async def test_hold_and_release_started_job(world: World, state: JobState) -> None:
     native_id = world.scheduler.enqueue(state=state)
     await world.tick()
     for action in (Action.HOLD, Action.RELEASE):
@@ -442,7 +434,7 @@ async def test_a_job_that_started_cannot_be_held(world: World, state: JobState) 
     assert (world.scheduler.calls["hold"], world.scheduler.calls["release"]) == (0, 0)
 
 
-async def test_an_action_that_the_scheduler_does_not_know_is_refused_by_name(world: World) -> None:
+async def test_actions_unsupported(world: World) -> None:
     native_id = world.scheduler.enqueue()
     await world.tick()
     world.scheduler.capabilities = replace(world.scheduler.capabilities, actions=frozenset())
@@ -452,7 +444,7 @@ async def test_an_action_that_the_scheduler_does_not_know_is_refused_by_name(wor
         assert caught.value.field == action
 
 
-async def test_a_hold_that_the_scheduler_refuses_changes_nothing(world: World) -> None:
+async def test_hold_refused(world: World) -> None:
     native_id = world.scheduler.enqueue()
     await world.tick()
     before = world.job(native_id)
@@ -462,7 +454,7 @@ async def test_a_hold_that_the_scheduler_refuses_changes_nothing(world: World) -
     assert world.job(native_id) == before
 
 
-async def test_a_repeated_request_gets_the_id_that_is_not_written_down_yet(world: World) -> None:
+async def test_submit_repeated_key_id_not_stored_yet(world: World) -> None:
     answer = world.scheduler.hold_back_next("submit")
     submitting = asyncio.create_task(world.submitter.submit(UNASKED, world.spec, "key"))
     await answer.ready.wait()

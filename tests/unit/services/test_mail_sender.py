@@ -52,7 +52,7 @@ async def send(port: int, *records: JobRecord, **settings: Any) -> Reply:
         return await sender.deliver(MAILS, event(), T0)
 
 
-async def test_mail_arrives() -> None:
+async def test_mail_sent() -> None:
     with receiving_mails() as server:
         reply = await send(server.port, record())
     assert reply == Reply(code=250)
@@ -62,7 +62,7 @@ async def test_mail_arrives() -> None:
     assert "has ended." in mail.text
 
 
-async def test_mail_that_is_sent_again_is_the_same() -> None:
+async def test_mail_sent_twice_identical() -> None:
     with receiving_mails() as server:
         for _ in range(2):
             assert (await send(server.port, record())).problem is None
@@ -72,7 +72,7 @@ async def test_mail_that_is_sent_again_is_the_same() -> None:
 
 @pytest.mark.parametrize(("code", "is_final"), [(550, True), (450, False)])
 @pytest.mark.parametrize("part", ["recipient", "mail"])
-async def test_mail_that_is_refused(part: str, code: int, is_final: bool) -> None:
+async def test_mail_refused(part: str, code: int, is_final: bool) -> None:
     with receiving_mails() as server:
         setattr(server, f"answer_{part}", lambda _: f"{code} No such thing")
         reply = await send(server.port, record())
@@ -84,7 +84,7 @@ async def test_mail_that_is_refused(part: str, code: int, is_final: bool) -> Non
     assert server.mails == []
 
 
-async def test_mail_where_nobody_listens() -> None:
+async def test_mail_server_not_listening() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         reply = await send(taken.getsockname()[1], record())
@@ -92,7 +92,7 @@ async def test_mail_where_nobody_listens() -> None:
     assert "cannot be sent" in str(reply.problem)
 
 
-async def test_mail_to_a_server_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_mail_server_hanging(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_TIMEOUT_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         reply = await send(silent.getsockname()[1], record())
@@ -101,7 +101,7 @@ async def test_mail_to_a_server_that_hangs(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("records", [(), (record(spec=None),)])
-async def test_mail_about_a_job_that_is_kept_no_longer(records: tuple[JobRecord, ...]) -> None:
+async def test_mail_job_record_deleted(records: tuple[JobRecord, ...]) -> None:
     reply = await send(1, *records)
     assert reply == Reply(problem="The record of the job is kept no longer.", is_final=True)
 
@@ -152,7 +152,7 @@ def password(tmp_path: Path, text: str) -> dict[str, Any]:
     return {"mail_username": "hpc", "mail_password_file": path}
 
 
-async def test_mail_over_starttls_with_a_password(authority: Authority, tmp_path: Path) -> None:
+async def test_mail_starttls_with_password(authority: Authority, tmp_path: Path) -> None:
     asked = {"mail_tls": "starttls"} | password(tmp_path, "right\n")
     with receiving_mails(tls_context=authority.context, auth_required=True) as server:
         assert await send(server.port, record(), **asked) == Reply(code=250)
@@ -160,15 +160,13 @@ async def test_mail_over_starttls_with_a_password(authority: Authority, tmp_path
     assert len(server.mails) == 1
 
 
-async def test_mail_over_tls_from_the_beginning(authority: Authority) -> None:
+async def test_mail_tls(authority: Authority) -> None:
     with receiving_mails(ssl_context=authority.context) as server:
         assert await send(server.port, record(), mail_tls="tls") == Reply(code=250)
     assert len(server.mails) == 1
 
 
-async def test_mail_with_a_wrong_password_is_tried_again(
-    authority: Authority, tmp_path: Path
-) -> None:
+async def test_mail_wrong_password_retried(authority: Authority, tmp_path: Path) -> None:
     """The administrator sets it right, and no mail is lost."""
     asked = {"mail_tls": "starttls"} | password(tmp_path, "wrong")
     with receiving_mails(tls_context=authority.context, auth_required=True) as server:
@@ -178,7 +176,7 @@ async def test_mail_with_a_wrong_password_is_tried_again(
         assert await send(server.port, record(), **asked) == Reply(code=250)
 
 
-async def test_mail_goes_to_no_server_without_the_protection_asked_for(tmp_path: Path) -> None:
+async def test_mail_starttls_not_offered(tmp_path: Path) -> None:
     with receiving_mails() as server:
         reply = await send(server.port, record(), mail_tls="starttls")
     assert reply.problem
@@ -186,7 +184,7 @@ async def test_mail_goes_to_no_server_without_the_protection_asked_for(tmp_path:
     assert server.mails == []
 
 
-async def test_mail_goes_to_no_server_with_a_certificate_of_its_own(tmp_path: Path) -> None:
+async def test_mail_untrusted_certificate(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     with receiving_mails(ssl_context=authority.context) as server:
         reply = await send(server.port, record(), mail_tls="tls")
@@ -194,7 +192,7 @@ async def test_mail_goes_to_no_server_with_a_certificate_of_its_own(tmp_path: Pa
     assert server.mails == []
 
 
-async def test_mail_goes_to_one_address_as_it_is_written() -> None:
+async def test_mail_address_unchanged() -> None:
     spec = record().spec
     assert spec is not None
     with receiving_mails() as server:

@@ -39,13 +39,13 @@ def spec(address: str | None) -> JobSpec:
         ({"MAIL_SERVER": "[fd00::1]:26"}, ("fd00::1", 26)),
     ],
 )
-def test_address_of_the_server(more: dict[str, str], address: tuple[str, int]) -> None:
+def test_mail_server_address(more: dict[str, str], address: tuple[str, int]) -> None:
     settings = load(**{**SERVER, **more})
     assert settings.sends_mails
     assert settings.mail_address == address
 
 
-def test_no_mails_unless_there_is_a_server() -> None:
+def test_mail_server_unset() -> None:
     assert not load().sends_mails
     assert not load(MAIL_FROM="hpc@site.example", MAIL_DOMAINS="*").sends_mails
 
@@ -77,7 +77,7 @@ def test_no_mails_unless_there_is_a_server() -> None:
         ),
     ],
 )
-def test_settings_that_cannot_be_used(variables: dict[str, str], said: str) -> None:
+def test_mail_settings_invalid(variables: dict[str, str], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         load(**variables)
 
@@ -90,9 +90,7 @@ def test_settings_that_cannot_be_used(variables: dict[str, str], said: str) -> N
         ("*", {"ana@other.example"}, {"ana"}),
     ],
 )
-def test_recipients_that_the_site_allows(
-    domains: str, allowed: set[str], refused: set[str]
-) -> None:
+def test_mail_domains_recipients(domains: str, allowed: set[str], refused: set[str]) -> None:
     settings = load(**SERVER, **({"MAIL_DOMAINS": domains} if domains else {}))
     for address in allowed:
         assert take_over_mails(spec(address), settings).is_mailed_here
@@ -105,8 +103,6 @@ def test_recipients_that_the_site_allows(
 @pytest.mark.parametrize(
     ("variables", "address"), [({}, "ana@other.example"), ({}, None), (SERVER, None)]
 )
-def test_mails_that_are_none_of_this_service(
-    variables: dict[str, Any], address: str | None
-) -> None:
+def test_mail_not_taken_over(variables: dict[str, Any], address: str | None) -> None:
     asked = spec(address)
     assert take_over_mails(asked, load(**variables)) is asked

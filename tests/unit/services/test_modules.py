@@ -32,7 +32,7 @@ def reader(runner: Modules, folder: Path) -> ModuleReader:
     return ModuleReader(runner, Path("/m"), [str(folder)], environment, Path("/job"), 4)
 
 
-async def test_it_is_asked_again_only_after_a_change(tmp_path: Path) -> None:
+async def test_modules_cached_until_change(tmp_path: Path) -> None:
     runner = Modules()
     modules = reader(runner, tmp_path)
 
@@ -49,7 +49,7 @@ async def test_it_is_asked_again_only_after_a_change(tmp_path: Path) -> None:
     assert len(runner.asked) == 4
 
 
-async def test_a_command_that_fails_is_asked_again(tmp_path: Path) -> None:
+async def test_modules_command_failed_not_cached(tmp_path: Path) -> None:
     runner = Modules()
     runner.exit_code = 1
     modules = reader(runner, tmp_path)

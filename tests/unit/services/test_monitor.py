@@ -34,7 +34,7 @@ AWAY = SchedulerUnavailable("It is away.")
 # The life of a job
 
 
-async def test_a_submitted_job_is_followed_to_its_end(world: World) -> None:
+async def test_tick_follows_job_to_end(world: World) -> None:
     record = await world.submit()
     native_id = record.native_id
     assert native_id is not None
@@ -50,7 +50,7 @@ async def test_a_submitted_job_is_followed_to_its_end(world: World) -> None:
     assert await world.store.by_uid(record.uid) == ended
 
 
-async def test_a_job_that_vanished_is_undetermined_until_accounting_shows_it(world: World) -> None:
+async def test_tick_vanished_job_until_accounted(world: World) -> None:
     native_id = (await world.submit()).native_id
     assert native_id is not None
     world.scheduler.run(native_id)
@@ -76,7 +76,7 @@ async def test_a_job_that_vanished_is_undetermined_until_accounting_shows_it(wor
     assert (ended.seen.exit_code, ended.seen.failure_kind) == (3, FailureKind.NON_ZERO_EXIT)
 
 
-async def test_a_job_in_neither_queue_nor_accounting_is_never_assumed_done(world: World) -> None:
+async def test_tick_job_lost_stays_undetermined(world: World) -> None:
     native_id = (await world.submit()).native_id
     assert native_id is not None
     await world.tick()
@@ -86,7 +86,7 @@ async def test_a_job_in_neither_queue_nor_accounting_is_never_assumed_done(world
     assert world.job(native_id).state is JobState.UNDETERMINED
 
 
-async def test_a_job_that_comes_back_is_where_the_queue_says(world: World) -> None:
+async def test_tick_vanished_job_listed_again(world: World) -> None:
     native_id = (await world.submit()).native_id
     assert native_id is not None
     world.scheduler.run(native_id)
@@ -100,7 +100,7 @@ async def test_a_job_that_comes_back_is_where_the_queue_says(world: World) -> No
     assert world.job(native_id).confirmed_at is None
 
 
-async def test_a_job_that_the_scheduler_does_not_show_yet_is_not_missed(world: World) -> None:
+async def test_tick_new_job_not_listed_yet(world: World) -> None:
     native_id = (await world.submit()).native_id
     assert native_id is not None
     hidden = world.scheduler.queue.pop(native_id)
@@ -111,7 +111,7 @@ async def test_a_job_that_the_scheduler_does_not_show_yet_is_not_missed(world: W
     assert world.job(native_id).state is JobState.QUEUED
 
 
-async def test_a_job_that_cannot_be_read_is_in_the_queue_all_the_same(world: World) -> None:
+async def test_tick_unreadable_job_in_queue(world: World) -> None:
     native_id = (await world.submit()).native_id
     assert native_id is not None
     world.scheduler.run(native_id)
@@ -132,7 +132,7 @@ async def test_a_job_that_cannot_be_read_is_in_the_queue_all_the_same(world: Wor
     assert world.job(native_id).state is JobState.RUNNING
 
 
-async def test_a_foreign_job_leaves_with_the_queue(world: World) -> None:
+async def test_tick_foreign_job_left_queue(world: World) -> None:
     native_id = world.scheduler.enqueue()
     await world.tick()
     assert world.on_board() == [native_id]
@@ -141,7 +141,7 @@ async def test_a_foreign_job_leaves_with_the_queue(world: World) -> None:
     assert world.on_board() == []
 
 
-async def test_our_ended_job_leaves_when_its_time_in_the_listing_is_over(world: World) -> None:
+async def test_tick_ended_job_retention_over(world: World) -> None:
     record = await world.submit()
     assert record.native_id is not None
     world.scheduler.end(record.native_id)
@@ -156,7 +156,7 @@ async def test_our_ended_job_leaves_when_its_time_in_the_listing_is_over(world: 
 # An outage
 
 
-async def test_a_scheduler_that_is_away_changes_no_job(world: World) -> None:
+async def test_tick_scheduler_down(world: World) -> None:
     native_id = (await world.submit()).native_id
     assert native_id is not None
     world.scheduler.run(native_id)
@@ -174,7 +174,7 @@ async def test_a_scheduler_that_is_away_changes_no_job(world: World) -> None:
     assert not world.table.freshness(world.clock(), allowed).stale
 
 
-async def test_jobs_that_ended_during_an_outage_are_resolved_after_it(world: World) -> None:
+async def test_tick_jobs_ended_during_outage(world: World) -> None:
     native_id = (await world.submit()).native_id
     assert native_id is not None
     world.scheduler.run(native_id)
@@ -187,7 +187,7 @@ async def test_jobs_that_ended_during_an_outage_are_resolved_after_it(world: Wor
     assert world.job(native_id).state is JobState.DONE
 
 
-async def test_accounting_that_is_away_fails_no_job_and_holds_up_no_other(world: World) -> None:
+async def test_tick_accounting_down(world: World) -> None:
     native_id = (await world.submit()).native_id
     assert native_id is not None
     world.scheduler.run(native_id)
@@ -205,9 +205,7 @@ async def test_accounting_that_is_away_fails_no_job_and_holds_up_no_other(world:
 
 
 @pytest.mark.parametrize("error", [AWAY, OutputParseError("x", "cut", b""), ZeroDivisionError()])
-async def test_what_goes_wrong_beside_the_queue_keeps_no_news_of_it_back(
-    world: World, error: Exception
-) -> None:
+async def test_tick_other_command_failed(world: World, error: Exception) -> None:
     world.scheduler.fail_next("submit", CommandTimedOut(("qsub",), 30), after_effect=False)
     await world.submit()
     vanished, running = await world.submit(), await world.submit()
@@ -230,7 +228,7 @@ async def test_what_goes_wrong_beside_the_queue_keeps_no_news_of_it_back(
     assert world.table.as_of is not None
 
 
-async def test_a_slow_accounting_does_not_hold_up_the_news_of_the_queue(world: World) -> None:
+async def test_tick_accounting_slow(world: World) -> None:
     native_id = (await world.submit()).native_id
     assert native_id is not None
     world.scheduler.run(native_id)
@@ -249,7 +247,7 @@ async def test_a_slow_accounting_does_not_hold_up_the_news_of_the_queue(world: W
     assert world.job(native_id).state is JobState.DONE
 
 
-async def test_the_watch_goes_on_after_anything(world: World) -> None:
+async def test_monitor_continues_after_exceptions(world: World) -> None:
     world.interval_seconds = 0.001
     await world.restart()
     native_id = world.scheduler.enqueue()
@@ -273,7 +271,7 @@ async def test_the_watch_goes_on_after_anything(world: World) -> None:
     assert world.job(native_id).state is JobState.QUEUED
 
 
-async def test_before_the_first_answer_what_is_remembered_is_shown_and_stale(world: World) -> None:
+async def test_restart_stale_until_first_answer(world: World) -> None:
     record = await world.submit()
     assert record.native_id is not None
     await world.tick()
@@ -294,7 +292,7 @@ async def test_before_the_first_answer_what_is_remembered_is_shown_and_stale(wor
 # Races between what we do and what a listing says
 
 
-async def test_a_job_submitted_while_a_listing_is_under_way_is_not_missed(world: World) -> None:
+async def test_tick_submission_during_listing(world: World) -> None:
     answer = world.scheduler.hold_back_next("jobs")
     ticking = asyncio.create_task(world.tick())
     await answer.ready.wait()
@@ -307,9 +305,7 @@ async def test_a_job_submitted_while_a_listing_is_under_way_is_not_missed(world:
 
 
 @pytest.mark.parametrize("shows_keys", [True, False])
-async def test_a_job_listed_before_its_submission_returned_is_one_job_and_ours(
-    world: World, shows_keys: bool
-) -> None:
+async def test_tick_listed_before_submission_returned(world: World, shows_keys: bool) -> None:
     world.scheduler.shows_keys = shows_keys
     answer = world.scheduler.hold_back_next("submit")
     submitting = asyncio.create_task(world.submit())
@@ -324,7 +320,7 @@ async def test_a_job_listed_before_its_submission_returned_is_one_job_and_ours(
     assert world.job(record.uid).seen is not None
 
 
-async def test_a_listing_from_before_does_not_undo_a_cancellation(world: World) -> None:
+async def test_tick_old_listing_after_cancel(world: World) -> None:
     native_id = (await world.submit()).native_id
     assert native_id is not None
     await world.tick()
@@ -338,7 +334,7 @@ async def test_a_listing_from_before_does_not_undo_a_cancellation(world: World) 
     assert world.job(native_id).state is JobState.FAILED
 
 
-async def test_a_listing_from_before_does_not_undo_a_hold(world: World) -> None:
+async def test_tick_old_listing_after_hold(world: World) -> None:
     native_id = (await world.submit()).native_id
     assert native_id is not None
     await world.tick()
@@ -353,7 +349,7 @@ async def test_a_listing_from_before_does_not_undo_a_hold(world: World) -> None:
     assert world.job(native_id).state is JobState.QUEUED_HELD
 
 
-async def test_a_hold_that_somebody_lifted_at_once_does_not_stay(world: World) -> None:
+async def test_tick_hold_released_by_user(world: World) -> None:
     native_id = (await world.submit()).native_id
     assert native_id is not None
     await world.tick()
@@ -363,7 +359,7 @@ async def test_a_hold_that_somebody_lifted_at_once_does_not_stay(world: World) -
     assert world.job(native_id).state is JobState.QUEUED
 
 
-async def test_a_release_that_leaves_another_hold_in_place_is_shown_as_held(world: World) -> None:
+async def test_tick_release_with_other_hold(world: World) -> None:
     native_id = world.scheduler.enqueue(state=JobState.QUEUED_HELD, native_state="hqw")
     await world.tick()
     held = world.scheduler.queue[native_id]
@@ -374,7 +370,7 @@ async def test_a_release_that_leaves_another_hold_in_place_is_shown_as_held(worl
     assert world.job(native_id).state is JobState.QUEUED_HELD
 
 
-async def test_what_a_disbelieved_listing_said_is_taken_from_the_next(world: World) -> None:
+async def test_tick_ignored_listing_then_next(world: World) -> None:
     native_id = (await world.submit()).native_id
     assert native_id is not None
     world.scheduler.run(native_id)
@@ -394,7 +390,7 @@ async def test_what_a_disbelieved_listing_said_is_taken_from_the_next(world: Wor
     assert seen.hosts == ("n1", "n2")
 
 
-async def test_a_clock_that_is_put_back_freezes_no_job(world: World) -> None:
+async def test_tick_clock_set_back(world: World) -> None:
     native_id = (await world.submit()).native_id
     assert native_id is not None
     await world.tick()
@@ -409,9 +405,7 @@ async def test_a_clock_that_is_put_back_freezes_no_job(world: World) -> None:
 
 
 @pytest.mark.parametrize("shows_keys", [True, False])
-async def test_a_job_whose_answer_was_lost_is_found_by_its_key(
-    world: World, shows_keys: bool
-) -> None:
+async def test_tick_lost_submission_found_by_key(world: World, shows_keys: bool) -> None:
     world.scheduler.shows_keys = shows_keys
     world.scheduler.fail_next("submit", CommandTimedOut(("qsub",), 30), after_effect=True)
     world.scheduler.fail_next("find", AWAY)
@@ -427,7 +421,7 @@ async def test_a_job_whose_answer_was_lost_is_found_by_its_key(
     assert await world.store.by_native_id(NativeId("1")) == found
 
 
-async def test_an_intent_found_after_a_crash_is_one_job(world: World) -> None:
+async def test_tick_crashed_submission_found(world: World) -> None:
     answer = world.scheduler.hold_back_next("submit")
     submitting = asyncio.create_task(world.submit())
     await answer.ready.wait()
@@ -440,7 +434,7 @@ async def test_an_intent_found_after_a_crash_is_one_job(world: World) -> None:
     submitting.cancel()
 
 
-async def test_a_submission_that_the_scheduler_does_not_have_is_made_again(world: World) -> None:
+async def test_tick_missing_submission_repeated(world: World) -> None:
     world.scheduler.fail_next("submit", CommandTimedOut(("qsub",), 30))
     record = await world.submit()
     await world.tick(5)
@@ -459,7 +453,7 @@ async def test_a_submission_that_the_scheduler_does_not_have_is_made_again(world
     assert world.scheduler.calls["submit"] == 2
 
 
-async def test_an_intent_of_a_service_that_died_is_given_up_in_the_end(world: World) -> None:
+async def test_tick_intent_of_dead_service_abandoned(world: World) -> None:
     world.scheduler.fail_next("submit", ZeroDivisionError("a defect"))
     with pytest.raises(ZeroDivisionError):
         await world.submit()
@@ -473,7 +467,7 @@ async def test_an_intent_of_a_service_that_died_is_given_up_in_the_end(world: Wo
     assert world.scheduler.calls["submit"] == 1
 
 
-async def test_a_submission_given_up_for_lost_that_turns_up_is_followed(world: World) -> None:
+async def test_tick_abandoned_submission_appears(world: World) -> None:
     world.scheduler.fail_next("submit", ZeroDivisionError("a defect"), after_effect=True)
     with pytest.raises(ZeroDivisionError):
         await world.submit()
@@ -493,7 +487,7 @@ async def test_a_submission_given_up_for_lost_that_turns_up_is_followed(world: W
 # Ids used again
 
 
-async def test_a_number_used_again_is_another_job(world: World) -> None:
+async def test_tick_reused_id_new_job(world: World) -> None:
     first = await world.submit()
     assert first.native_id is not None
     await world.tick()
@@ -509,7 +503,7 @@ async def test_a_number_used_again_is_another_job(world: World) -> None:
     assert world.job(first.uid).state is JobState.DONE
 
 
-async def test_a_vanished_job_is_not_taken_for_the_next_under_its_number(world: World) -> None:
+async def test_tick_reused_id_of_vanished_job(world: World) -> None:
     first = await world.submit()
     assert first.native_id is not None
     await world.tick()
@@ -527,7 +521,7 @@ async def test_a_vanished_job_is_not_taken_for_the_next_under_its_number(world: 
     assert world.job(again).uid == newer.uid, "the number stays with its newest job"
 
 
-async def test_accounting_of_an_earlier_job_under_the_number_is_not_ours(world: World) -> None:
+async def test_tick_reused_id_in_accounting(world: World) -> None:
     earlier = world.scheduler.enqueue(submit_time=world.clock() - timedelta(days=300))
     world.scheduler.end(earlier, state=JobState.FAILED, exit_code=1)
     world.scheduler.next_number = 1
@@ -545,7 +539,7 @@ async def test_accounting_of_an_earlier_job_under_the_number_is_not_ours(world: 
 # A store that cannot be written
 
 
-async def test_what_could_not_be_written_is_not_lost(world: World) -> None:
+async def test_tick_disk_full_state_change(world: World) -> None:
     native_id = (await world.submit()).native_id
     assert native_id is not None
     await world.tick()
@@ -562,7 +556,7 @@ async def test_what_could_not_be_written_is_not_lost(world: World) -> None:
     assert await world.store.by_native_id(native_id) == world.job(native_id)
 
 
-async def test_an_end_that_could_not_be_written_is_found_again(world: World) -> None:
+async def test_tick_disk_full_end(world: World) -> None:
     native_id = (await world.submit()).native_id
     assert native_id is not None
     await world.tick()
@@ -576,7 +570,7 @@ async def test_an_end_that_could_not_be_written_is_found_again(world: World) -> 
     assert await world.store.by_native_id(native_id) == world.job(native_id)
 
 
-async def test_our_own_change_that_could_not_be_written_is_written_later(world: World) -> None:
+async def test_tick_disk_full_cancel_written_later(world: World) -> None:
     record = await world.submit()
     assert record.native_id is not None
     await world.tick()
@@ -590,7 +584,7 @@ async def test_our_own_change_that_could_not_be_written_is_written_later(world: 
     assert stored.state is JobState.FAILED
 
 
-async def test_text_that_is_no_utf8_stops_nothing(world: World) -> None:
+async def test_tick_text_not_utf8(world: World) -> None:
     record = await world.submit()
     assert record.native_id is not None
     world.scheduler.change(record.native_id, native_state="\udcff", hosts=("n\udc80",))
@@ -607,7 +601,7 @@ async def test_text_that_is_no_utf8_stops_nothing(world: World) -> None:
 # Details
 
 
-async def test_usage_of_our_running_jobs_is_asked_once_per_interval(world: World) -> None:
+async def test_tick_usage_once_per_interval(world: World) -> None:
     native_id = (await world.submit()).native_id
     assert native_id is not None
     world.scheduler.run(native_id)
@@ -627,7 +621,7 @@ async def test_usage_of_our_running_jobs_is_asked_once_per_interval(world: World
     assert world.scheduler.calls["details"] == asked + 1
 
 
-async def test_details_that_say_nothing_new_make_no_new_version(world: World) -> None:
+async def test_tick_details_unchanged_same_version(world: World) -> None:
     native_id = (await world.submit()).native_id
     assert native_id is not None
     world.scheduler.run(native_id)
@@ -641,7 +635,7 @@ async def test_details_that_say_nothing_new_make_no_new_version(world: World) ->
     assert world.table.version != version
 
 
-async def test_foreign_jobs_are_asked_about_only_while_somebody_reads_them(world: World) -> None:
+async def test_tick_details_of_read_foreign_jobs_only(world: World) -> None:
     read, other = world.scheduler.enqueue(), world.scheduler.enqueue()
     for native_id in (read, other):
         world.scheduler.extras[native_id] = {"state_reason": "no slots"}
@@ -655,7 +649,7 @@ async def test_foreign_jobs_are_asked_about_only_while_somebody_reads_them(world
     assert world.scheduler.calls["details"] == 1
 
 
-async def test_new_figures_of_our_running_jobs_are_kept_as_samples(world: World) -> None:
+async def test_tick_usage_samples(world: World) -> None:
     ours = (await world.submit()).native_id
     theirs = world.scheduler.enqueue()
     assert ours is not None
@@ -674,7 +668,7 @@ async def test_new_figures_of_our_running_jobs_are_kept_as_samples(world: World)
     assert told == 2
 
 
-async def test_reading_all_usage_asks_about_all_running_jobs(world: World) -> None:
+async def test_tick_usage_of_all_running_jobs(world: World) -> None:
     running, waiting = world.scheduler.enqueue(), world.scheduler.enqueue()
     world.scheduler.run(running)
     for native_id in (running, waiting):
@@ -687,7 +681,7 @@ async def test_reading_all_usage_asks_about_all_running_jobs(world: World) -> No
     assert (first.usage, second.usage) == (Usage(cpu_seconds=1.0), None)
 
 
-async def test_details_of_a_job_that_was_cancelled_meanwhile_change_nothing(world: World) -> None:
+async def test_tick_details_after_cancel(world: World) -> None:
     native_id = (await world.submit()).native_id
     assert native_id is not None
     await world.tick()
@@ -703,9 +697,7 @@ async def test_details_of_a_job_that_was_cancelled_meanwhile_change_nothing(worl
     assert world.job(native_id) == ended
 
 
-async def test_a_job_put_up_again_while_its_change_is_written_is_not_left_behind(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_tick_change_during_publish(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     native_id = (await world.submit()).native_id
     assert native_id is not None
     world.scheduler.run(native_id)
@@ -730,7 +722,7 @@ async def test_a_job_put_up_again_while_its_change_is_written_is_not_left_behind
 # How often
 
 
-async def test_a_missing_job_is_looked_for_less_and_less_often(world: World) -> None:
+async def test_tick_missing_job_backoff(world: World) -> None:
     native_id = (await world.submit()).native_id
     assert native_id is not None
     await world.tick(20)
@@ -748,7 +740,7 @@ async def test_a_missing_job_is_looked_for_less_and_less_often(world: World) -> 
     assert len(asked) < 20
 
 
-async def test_one_query_serves_all_and_wakes_are_merged(world: World) -> None:
+async def test_monitor_wakes_merged(world: World) -> None:
     world.interval_seconds = 3600
     await world.restart()
     watching = asyncio.create_task(world.monitor.run())
@@ -763,7 +755,7 @@ async def test_one_query_serves_all_and_wakes_are_merged(world: World) -> None:
     watching.cancel()
 
 
-async def test_complaints_are_made_once(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_log_warnings_once(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     native_id = (await world.submit()).native_id
     assert native_id is not None
     stays = world.scheduler.queue[native_id]
@@ -779,7 +771,7 @@ async def test_complaints_are_made_once(world: World, capsys: pytest.CaptureFixt
     assert world.job(native_id).state is JobState.FAILED
 
 
-async def test_what_is_remembered_does_not_grow_with_the_jobs_that_come_and_go(
+async def test_tick_memory_bounded(
     world: World,
 ) -> None:
     for _ in range(5):
@@ -804,7 +796,7 @@ async def test_what_is_remembered_does_not_grow_with_the_jobs_that_come_and_go(
     assert len(world.table.by_native) == 0
 
 
-async def test_a_uid_survives_a_restart(world: World) -> None:
+async def test_uid_after_restart(world: World) -> None:
     ours = await world.submit()
     foreign = world.scheduler.enqueue()
     await world.tick()
@@ -815,7 +807,7 @@ async def test_a_uid_survives_a_restart(world: World) -> None:
     assert all(isinstance(uid, JobUid) for uid in uids)
 
 
-async def test_usage_that_only_the_accounting_knows_is_told_when_it_is_back(world: World) -> None:
+async def test_tick_usage_after_accounting_outage(world: World) -> None:
     native_id = (await world.submit()).native_id
     assert native_id is not None
     world.scheduler.run(native_id)
@@ -838,7 +830,7 @@ async def test_usage_that_only_the_accounting_knows_is_told_when_it_is_back(worl
     assert world.scheduler.calls["history"] == asked, "it is not asked about any more"
 
 
-async def test_accounting_that_never_tells_is_said_to_be_asked_in_vain(world: World) -> None:
+async def test_tick_never_accounted(world: World) -> None:
     record = await world.ended_unaccounted()
     await world.tick(5)
     lost = world.job(record.uid)
@@ -860,7 +852,7 @@ async def test_accounting_that_never_tells_is_said_to_be_asked_in_vain(world: Wo
     assert world.job(record.uid).state is JobState.DONE
 
 
-async def test_accounting_that_answers_again_is_not_said_to_be_away(world: World) -> None:
+async def test_tick_reason_after_accounting_outage(world: World) -> None:
     record = await world.ended_unaccounted()
     world.scheduler.fail_next("history", SchedulerUnavailable("slurmdbd is down."))
     await world.tick(5)
@@ -869,7 +861,7 @@ async def test_accounting_that_answers_again_is_not_said_to_be_away(world: World
     assert "does not show it yet" in (world.job(record.uid).state_reason or "")
 
 
-async def test_a_job_that_nobody_knows_leaves_the_listing_when_it_is_deleted(world: World) -> None:
+async def test_cancel_unaccounted_job(world: World) -> None:
     record = await world.ended_unaccounted()
     await world.tick(5)
     await world.changer.cancel(UNASKED, record.uid)

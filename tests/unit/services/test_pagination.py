@@ -59,9 +59,7 @@ def numbers(*pages: Page) -> list[int]:
 
 
 @pytest.mark.parametrize("limit", [1, 3, 11, 12, 13, 1000])
-async def test_the_pages_together_are_the_listing(
-    world: World, pages: Pagination, limit: int
-) -> None:
+async def test_pages_cover_listing(world: World, pages: Pagination, limit: int) -> None:
     world.table.apply([foreign(n) for n in (10, 2, 9)])
     world.table.apply([ours(100 - n, seconds=n) for n in range(1, 10)])
     found = await all_pages(pages, limit)
@@ -72,7 +70,7 @@ async def test_the_pages_together_are_the_listing(
     assert all(page.entries for page in found)
 
 
-async def test_jobs_that_come_and_go_move_no_others(world: World, pages: Pagination) -> None:
+async def test_pages_jobs_added_and_removed(world: World, pages: Pagination) -> None:
     jobs = [ours(n, seconds=n) for n in range(1, 10)]
     world.table.apply(jobs)
     first = await pages.page(None, 3)
@@ -82,9 +80,7 @@ async def test_jobs_that_come_and_go_move_no_others(world: World, pages: Paginat
     assert numbers(*rest) == [4, 6, 7, 8, 9, 10]
 
 
-async def test_what_the_board_has_no_room_for_is_read_from_the_records(
-    world: World, pages: Pagination
-) -> None:
+async def test_pages_retired_jobs_from_store(world: World, pages: Pagination) -> None:
     jobs = [over(n, seconds=n) for n in range(1, 21)]
     for job in jobs:
         await world.store.create(job)
@@ -99,7 +95,7 @@ async def test_what_the_board_has_no_room_for_is_read_from_the_records(
     assert numbers(*await all_pages(pages, 1000, start)) == list(range(15, 0, -1))
 
 
-async def test_what_ended_too_long_ago_is_on_no_page(world: World, pages: Pagination) -> None:
+async def test_pages_expired_jobs(world: World, pages: Pagination) -> None:
     old, new = over(1, seconds=-100_000), over(2, seconds=5)
     for job in (old, new):
         await world.store.create(job)
@@ -109,9 +105,7 @@ async def test_what_ended_too_long_ago_is_on_no_page(world: World, pages: Pagina
     assert world.table.listing.complete_since == new.state_changed_at
 
 
-async def test_a_page_has_another_version_when_a_job_on_it_changed(
-    world: World, pages: Pagination
-) -> None:
+async def test_page_version_after_change(world: World, pages: Pagination) -> None:
     job = over(1, seconds=5)
     await world.store.create(job)
     world.table.apply([job], as_of=T0)
@@ -123,7 +117,7 @@ async def test_a_page_has_another_version_when_a_job_on_it_changed(
     assert (await pages.page(start, 10)).version != before
 
 
-async def test_a_full_board_keeps_the_newest_jobs_that_are_over(world: World) -> None:
+async def test_retired_keeps_newest(world: World) -> None:
     jobs = [over(n, seconds=n) for n in range(1, 10)]
     world.table.apply(jobs)
     assert world.table.listing.complete_since is None
@@ -133,7 +127,7 @@ async def test_a_full_board_keeps_the_newest_jobs_that_are_over(world: World) ->
     assert retired(jobs, T0, at_most=9).uids == []
 
 
-async def test_a_replica_that_only_follows_keeps_no_more(world: World) -> None:
+async def test_replica_board_limit(world: World) -> None:
     jobs = [over(n, seconds=n) for n in range(1, 10)]
     world.table.apply([*jobs, ours(50)])
     replica = Replica(
@@ -152,7 +146,7 @@ async def test_a_replica_that_only_follows_keeps_no_more(world: World) -> None:
 
 
 @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
-def test_only_a_cursor_is_read_as_one(content: bytes) -> None:
+def test_cursor_any_content(content: bytes) -> None:
     with pytest.raises(ValueError, match="Link"):
         read_cursor(base64.urlsafe_b64encode(b"x" + content).decode().rstrip("="))
 
@@ -178,6 +172,6 @@ def test_only_a_cursor_is_read_as_one(content: bytes) -> None:
         ),
     ],
 )
-def test_a_broken_cursor_is_refused(text: str) -> None:
+def test_cursor_broken(text: str) -> None:
     with pytest.raises(ValueError, match="Link"):
         read_cursor(text)

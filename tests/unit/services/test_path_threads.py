@@ -55,7 +55,7 @@ def hung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("through", ["hung/study", "link/study", "./link/../link/study"])
-async def test_hung_mount_refuses_nobody_else(good: JobSpec, hung: Path, through: str) -> None:
+async def test_mount_hung_others_unaffected(good: JobSpec, hung: Path, through: str) -> None:
     checker = PathChecker(FakeScheduler(), 1.0)
     there = replace(good, working_directory=f"{hung.parent}/{through}")
     stuck = [asyncio.ensure_future(checker.check(there)) for _ in range(40)]
@@ -73,7 +73,7 @@ async def test_hung_mount_refuses_nobody_else(good: JobSpec, hung: Path, through
 
 
 @pytest.mark.anyio
-async def test_mount_that_answers_again_is_used_again(good: JobSpec, tmp_path: Path) -> None:
+async def test_mount_recovered(good: JobSpec, tmp_path: Path) -> None:
     mounts = path_threads.Mounts()
     visits = [path_threads.Visit(mounts) for _ in range(8)]
     for visit in visits:
@@ -86,7 +86,7 @@ async def test_mount_that_answers_again_is_used_again(good: JobSpec, tmp_path: P
 
 
 @pytest.mark.anyio
-async def test_links_in_a_circle_are_a_wrong_path(good: JobSpec, tmp_path: Path) -> None:
+async def test_symlink_loop(good: JobSpec, tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to(tmp_path / "b")
     (tmp_path / "b").symlink_to(tmp_path / "a")
     checker = PathChecker(FakeScheduler(), 60)
@@ -97,7 +97,7 @@ async def test_links_in_a_circle_are_a_wrong_path(good: JobSpec, tmp_path: Path)
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("shortage", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
-async def test_shortage_of_the_service_is_not_the_requests_fault(
+async def test_file_shortage_of_service(
     good: JobSpec, monkeypatch: pytest.MonkeyPatch, shortage: int
 ) -> None:
     checker = PathChecker(FakeScheduler(), 60)
@@ -113,7 +113,7 @@ async def test_shortage_of_the_service_is_not_the_requests_fault(
 
 
 @pytest.mark.anyio
-async def test_script_above_the_setting_is_refused(good: JobSpec) -> None:
+async def test_script_size_limit_setting(good: JobSpec) -> None:
     checker = PathChecker(FakeScheduler(), 60, max_script_bytes=4)
     with pytest.raises(InvalidSpec, match="larger than the 4 bytes"):
         await checker.check(good)
@@ -121,9 +121,7 @@ async def test_script_above_the_setting_is_refused(good: JobSpec) -> None:
 
 
 @pytest.mark.anyio
-async def test_script_path_of_many_blanks_is_looked_at_once(
-    good: JobSpec, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_script_path_many_blanks(good: JobSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     scans = 0
     scan = os.scandir
 
@@ -158,7 +156,7 @@ asyncio.run(main())
 """
 
 
-def test_process_ends_while_a_look_hangs() -> None:
+def test_exit_with_hung_mount() -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         env={"PYTHONPATH": str(SOURCES)},
@@ -172,9 +170,7 @@ def test_process_ends_while_a_look_hangs() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another account")
-async def test_account_that_stops_its_processes_keeps_no_place(
-    good: JobSpec, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_account_helper_stopped(good: JobSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     stopped = []
 
     class Stopped(AccountFiles):
@@ -213,7 +209,7 @@ threads.close()
 """
 
 
-def test_process_with_an_open_file_ends() -> None:
+def test_exit_with_open_file() -> None:
     environment = {**os.environ, "PYTHONPATH": str(SOURCES)}
     done = subprocess.run(
         [sys.executable, "-c", AT_EXIT], env=environment, timeout=30, capture_output=True

@@ -45,7 +45,7 @@ def spec(tmp_path: Path) -> JobSpec:
 
 
 @pytest.mark.anyio
-async def test_check_completes_name_and_outputs(checker: PathChecker, spec: JobSpec) -> None:
+async def test_check_default_name_and_outputs(checker: PathChecker, spec: JobSpec) -> None:
     checked = await checker.check(spec)
     folder, name = spec.working_directory, os.path.basename(spec.working_directory)
     assert checked.name == name
@@ -57,7 +57,7 @@ async def test_check_completes_name_and_outputs(checker: PathChecker, spec: JobS
     ("asked", "script_asks", "is_queues"),
     [(None, False, True), (None, True, False), (60, False, False)],
 )
-async def test_check_tells_a_queues_time_limit_from_one_that_was_asked_for(
+async def test_check_time_limit_of_queue_or_request(
     checker: PathChecker,
     scheduler: Directing,
     spec: JobSpec,
@@ -71,7 +71,7 @@ async def test_check_tells_a_queues_time_limit_from_one_that_was_asked_for(
 
 
 @pytest.mark.anyio
-async def test_check_hears_the_script_where_the_request_is_silent(
+async def test_check_directives_of_script(
     checker: PathChecker, scheduler: Directing, spec: JobSpec
 ) -> None:
     scheduler.directives = ScriptDirectives(name="theirs", stdout="%x.log")
@@ -85,7 +85,7 @@ async def test_check_hears_the_script_where_the_request_is_silent(
 
 
 @pytest.mark.anyio
-async def test_check_dos_line_ends_are_refused(checker: PathChecker, spec: JobSpec) -> None:
+async def test_check_dos_line_ends(checker: PathChecker, spec: JobSpec) -> None:
     _write(spec, b"#!/bin/sh\r\necho\r\n")
     with pytest.raises(InvalidSpec, match="DOS line ends") as refused:
         await checker.check(spec)
@@ -95,7 +95,7 @@ async def test_check_dos_line_ends_are_refused(checker: PathChecker, spec: JobSp
 
 
 @pytest.mark.anyio
-async def test_check_script_above_the_schedulers_limit_is_refused(
+async def test_check_script_size_limit_of_scheduler(
     checker: PathChecker, scheduler: Directing, spec: JobSpec
 ) -> None:
     scheduler.capabilities = replace(scheduler.capabilities, max_script_bytes=4)
@@ -108,7 +108,7 @@ async def test_check_script_above_the_schedulers_limit_is_refused(
 @pytest.mark.parametrize(
     ("text", "said"), [("é" * 5, "larger than the 9 bytes"), ("a\r\nb", "DOS line ends")]
 )
-async def test_check_script_text_is_judged_as_a_file(
+async def test_check_script_text(
     checker: PathChecker, scheduler: Directing, spec: JobSpec, text: str, said: str
 ) -> None:
     scheduler.capabilities = replace(scheduler.capabilities, max_script_bytes=9)
@@ -120,7 +120,7 @@ async def test_check_script_text_is_judged_as_a_file(
 
 
 @pytest.mark.anyio
-async def test_check_folder_of_outputs_that_may_not_be_written_to_is_refused(
+async def test_check_output_folder_not_writable(
     checker: PathChecker, spec: JobSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Root may write everywhere, so the kernel's answer to another account is given here.
@@ -137,18 +137,14 @@ async def test_check_folder_of_outputs_that_may_not_be_written_to_is_refused(
 
 
 @pytest.mark.anyio
-async def test_check_output_that_is_a_folder_is_refused(
-    checker: PathChecker, spec: JobSpec
-) -> None:
+async def test_check_output_path_directory(checker: PathChecker, spec: JobSpec) -> None:
     for changed in (replace(spec, stdout_path="/tmp"), replace(spec, stderr_path="/tmp")):
         with pytest.raises(InvalidSpec, match="is a directory"):
             await checker.check(changed)
 
 
 @pytest.mark.anyio
-async def test_check_output_with_a_name_that_is_too_long_is_refused(
-    checker: PathChecker, spec: JobSpec
-) -> None:
+async def test_check_output_name_too_long(checker: PathChecker, spec: JobSpec) -> None:
     spec = replace(spec, name="é" * 100)
     await checker.check(replace(spec, stdout_path=f"%x{'_' * 54}%j"))
     with pytest.raises(InvalidSpec, match="longer than 255 bytes") as refused:
@@ -198,7 +194,7 @@ def tree(scheduler: Directing, tmp_path: Path) -> Iterator[Tree]:
 
 
 @pytest.mark.anyio
-async def test_check_paths_in_allowed_folders_are_accepted(tree: Tree) -> None:
+async def test_check_allowed_directories_inside(tree: Tree) -> None:
     (tree.study / "here").symlink_to(tree.study)
     (tree.outside / "in").symlink_to(tree.study)
     for folder in (tree.study, tree.study / "here", tree.outside / "in"):
@@ -214,7 +210,7 @@ async def test_check_paths_in_allowed_folders_are_accepted(tree: Tree) -> None:
 
 
 @pytest.mark.anyio
-async def test_check_paths_that_lead_out_of_allowed_folders_are_refused(tree: Tree) -> None:
+async def test_check_allowed_directories_outside(tree: Tree) -> None:
     study, outside = tree.study, tree.outside
     (study / "out").symlink_to(outside)
     (study / "script").symlink_to(outside / "run.sh")
@@ -244,9 +240,7 @@ async def test_check_paths_that_lead_out_of_allowed_folders_are_refused(tree: Tr
 
 
 @pytest.mark.anyio
-async def test_check_output_of_the_script_that_leads_out_is_refused(
-    tree: Tree, scheduler: Directing
-) -> None:
+async def test_check_allowed_directories_output_of_script(tree: Tree, scheduler: Directing) -> None:
     scheduler.directives = ScriptDirectives(stdout=str(tree.outside / "x"))
     refused = await tree.refusal()
     assert refused.field == "scriptFile"
@@ -254,7 +248,7 @@ async def test_check_output_of_the_script_that_leads_out_is_refused(
 
 
 @pytest.mark.anyio
-async def test_check_tells_nothing_of_what_is_outside(tree: Tree) -> None:
+async def test_check_allowed_directories_same_error_outside(tree: Tree) -> None:
     (tree.study / "there").symlink_to(tree.outside / "run.sh")
     (tree.study / "gone").symlink_to(tree.outside / "gone")
     for there, gone in (
@@ -270,15 +264,13 @@ async def test_check_tells_nothing_of_what_is_outside(tree: Tree) -> None:
 
 
 @pytest.mark.anyio
-async def test_check_mistake_in_an_allowed_folder_is_told(tree: Tree) -> None:
+async def test_check_allowed_directories_missing_file_inside(tree: Tree) -> None:
     refused = await tree.refusal(script_file=str(tree.study / "gone.sh"))
     assert "No such file" in refused.detail
 
 
 @pytest.mark.anyio
-async def test_script_that_is_changed_for_a_link_is_not_read(
-    tree: Tree, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_script_swapped_for_symlink(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     script = tree.study / "run.sh"
     (tree.outside / "run.sh").write_text("#!/bin/sh\n# secret\n")
     read = OwnFiles.read
@@ -306,5 +298,5 @@ async def test_script_that_is_changed_for_a_link_is_not_read(
         ("/srv", "/", True),
     ],
 )
-def test_path_within_a_folder(path: str, folder: str, is_inside: bool) -> None:
+def test_is_within_folder(path: str, folder: str, is_inside: bool) -> None:
     assert is_within(path, (folder,)) is is_inside

@@ -25,7 +25,7 @@ async def damage(world: World, record: JobRecord) -> None:
     await world.database.apart(do)
 
 
-async def test_what_could_not_be_written_is_written_later_in_its_order(world: World) -> None:
+async def test_pending_writes_in_order(world: World) -> None:
     record = await world.submit()
     await world.runner.drain()
     pending = PendingWrites(world.store)
@@ -41,7 +41,7 @@ async def test_what_could_not_be_written_is_written_later_in_its_order(world: Wo
     assert await pending.flush() == []
 
 
-async def test_a_damaged_record_is_not_owed_for(world: World) -> None:
+async def test_pending_writes_damaged_record(world: World) -> None:
     damaged, whole = await world.submit(), await world.submit()
     await world.runner.drain()
     pending = PendingWrites(world.store)

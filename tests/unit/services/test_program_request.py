@@ -80,7 +80,7 @@ async def completed(known: Known | None = None, **asked: Any) -> JobSpec:
         ({"name": "GROMACS", "version": "1"}, ("/jobs/GROMACS", "1")),
     ],
 )
-async def test_a_program_gives_the_script_and_its_first_arguments(
+async def test_program_script_and_arguments(
     asked: dict[str, Any], command: tuple[str, ...]
 ) -> None:
     spec = await completed(**asked)
@@ -101,9 +101,7 @@ async def test_a_program_gives_the_script_and_its_first_arguments(
         ({"name": "NEWAVE"}, "version", "name one of 'v1', 'v2'"),
     ],
 )
-async def test_what_names_no_program_or_several_is_refused(
-    asked: dict[str, Any], field: str, reason: str
-) -> None:
+async def test_program_unknown_or_ambiguous(asked: dict[str, Any], field: str, reason: str) -> None:
     with pytest.raises(InvalidSpec) as caught:
         await completed(**asked)
 
@@ -111,20 +109,20 @@ async def test_what_names_no_program_or_several_is_refused(
     assert reason in caught.value.detail
 
 
-async def test_an_optional_argument_is_not_given_without_those_before_it() -> None:
+async def test_program_args_optional_without_earlier() -> None:
     with pytest.raises(InvalidSpec, match="'second' only after 'first'") as caught:
         await completed(name="OPTIONS", values={"N_PROC": 2, "second": "b"})
     assert caught.value.field == "programArgs.first"
 
 
-async def test_an_optional_number_of_processors_is_a_number() -> None:
+async def test_program_args_invalid_processor_count() -> None:
     for value in (0, "many", 1.5):
         with pytest.raises(InvalidSpec, match="a whole number, at least 1") as caught:
             await completed(name="DESSEM", values={"N_PROC": value})
         assert caught.value.field == "programArgs.N_PROC"
 
 
-async def test_one_version_that_is_there_twice_is_told_apart_by_its_id() -> None:
+async def test_program_version_duplicate() -> None:
     known = Known([Program(id_, installed("NEWAVE", "v1")) for id_ in ("NE0", "NW0")])
 
     with pytest.raises(InvalidSpec, match="NEWAVE v1 is there as 'NE0', 'NW0': name its programId"):
@@ -132,7 +130,7 @@ async def test_one_version_that_is_there_twice_is_told_apart_by_its_id() -> None
     assert (await completed(known, program_id="NW0")).script_file == "/jobs/NEWAVE"
 
 
-async def test_a_program_that_is_missing_may_be_where_nothing_could_be_read() -> None:
+async def test_program_missing_with_unreadable_folder() -> None:
     with pytest.raises(InvalidSpec, match=r"Not everything could be read: NEWAVE hangs\."):
         await completed(Known((), ("NEWAVE hangs.",)), name="NEWAVE")
 
@@ -173,9 +171,7 @@ INTEGER, NUMBER, TEXT = ParameterType.INTEGER, ParameterType.NUMBER, ParameterTy
         (Parameter(name="X", type=INTEGER, choices=("1", "2")), 2, "2"),
     ],
 )
-async def test_arguments_are_what_the_program_describes(
-    parameter: Parameter, value: object, told: str | None
-) -> None:
+async def test_program_args_values(parameter: Parameter, value: object, told: str | None) -> None:
     known = Known([Program("P0", installed("P", "1", parameter))])
     values = {} if value is None else {parameter.name: value}
     if told is not None:
@@ -186,7 +182,7 @@ async def test_arguments_are_what_the_program_describes(
     assert caught.value.field == f"programArgs.{parameter.name}"
 
 
-async def test_an_argument_that_the_program_does_not_have_is_refused() -> None:
+async def test_program_args_unknown() -> None:
     with pytest.raises(InvalidSpec, match=r"no argument 'n'; it expects 'N_PROC'") as caught:
         await completed(program_id="NE0", values={"n": 1})
     assert caught.value.field == "programArgs.n"
@@ -221,7 +217,7 @@ FILE, FOLDER = stat.S_IFREG, stat.S_IFDIR
         ({}, "/j/x.job 28.16", ("/j/x.job 28.16", "64")),
     ],
 )
-def test_a_script_with_its_first_argument_is_told_from_a_name_with_a_blank(
+def test_legacy_command_with_argument(
     there: dict[str, int | None], script_file: str, command: tuple[str, ...]
 ) -> None:
     spec = JobSpec(name="s", working_directory="/w", script_file=script_file, args=("64",))

@@ -89,14 +89,14 @@ def default_logging() -> None:
 SILENT = "did not answer within 2 s; is its file server slow or away?"
 
 
-def test_places_are_listed_in_their_order_and_problems_are_told() -> None:
+def test_catalogue_order_and_problems() -> None:
     catalogue = asyncio.run(service(lambda: NEWAVE, lambda: DECOMP).catalogue())
 
     assert shown(catalogue) == ["NE0 NEWAVE v1", "NE1 NEWAVE v2", "DE2 DECOMP v1"]
     assert catalogue.problems == ["v9 is left out."]
 
 
-def test_callers_at_the_same_time_share_one_look_and_later_ones_look_again() -> None:
+def test_catalogue_concurrent_callers() -> None:
     calls = 0
 
     def read() -> Scan:
@@ -114,7 +114,7 @@ def test_callers_at_the_same_time_share_one_look_and_later_ones_look_again() -> 
     assert calls == 2
 
 
-def test_a_place_that_hangs_costs_one_thread_and_hides_no_other(hanging: Hanging) -> None:
+def test_catalogue_hanging_source(hanging: Hanging) -> None:
     async def ask() -> list[Catalogue]:
         programs = service(lambda: NEWAVE, hanging)
         return [await programs.catalogue() for _ in range(3)]
@@ -128,7 +128,7 @@ def test_a_place_that_hangs_costs_one_thread_and_hides_no_other(hanging: Hanging
     assert [line["event"] for line in logs] == ["programs.unanswered"]
 
 
-def test_only_the_first_caller_waits_for_a_place_that_hangs(
+def test_catalogue_hanging_source_later_callers(
     hanging: Hanging, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[int] = []
@@ -149,11 +149,11 @@ def test_only_the_first_caller_waits_for_a_place_that_hangs(
     assert waits == [1]
 
 
-def test_when_no_place_ever_answered_the_list_is_empty_and_says_so(hanging: Hanging) -> None:
+def test_catalogue_all_sources_hanging(hanging: Hanging) -> None:
     assert asyncio.run(service(hanging).catalogue()) == Catalogue([], [f"place 0 {SILENT}"])
 
 
-def test_a_place_that_hangs_later_gives_what_it_gave_last(hanging: Hanging) -> None:
+def test_catalogue_source_hanging_later(hanging: Hanging) -> None:
     hanging.answer.set()
 
     async def ask() -> list[Catalogue]:
@@ -168,7 +168,7 @@ def test_a_place_that_hangs_later_gives_what_it_gave_last(hanging: Hanging) -> N
     assert meanwhile.problems[0] == f"place 0 {SILENT} What was last known is listed."
 
 
-def test_an_answer_that_came_too_late_serves_a_later_caller(hanging: Hanging) -> None:
+def test_catalogue_late_answer(hanging: Hanging) -> None:
     async def ask() -> Catalogue:
         programs = service(lambda: NEWAVE, hanging)
         await programs.catalogue()
@@ -183,7 +183,7 @@ def test_an_answer_that_came_too_late_serves_a_later_caller(hanging: Hanging) ->
     assert [line["event"] for line in logs][:2] == ["programs.unanswered", "programs.answers"]
 
 
-def test_while_nothing_changes_the_catalogue_is_the_same_object() -> None:
+def test_catalogue_unchanged_same_object() -> None:
     readings = [NEWAVE, NEWAVE, DECOMP]
 
     async def ask() -> list[Catalogue]:
@@ -196,7 +196,7 @@ def test_while_nothing_changes_the_catalogue_is_the_same_object() -> None:
     assert shown(third) == ["DE2 DECOMP v1"]
 
 
-def test_callers_at_the_same_time_ask_for_ids_once() -> None:
+def test_program_ids_concurrent_callers() -> None:
     class Slow(CountedNumbers):
         calls = 0
 
@@ -215,7 +215,7 @@ def test_callers_at_the_same_time_ask_for_ids_once() -> None:
     assert numbers.calls == 1
 
 
-def test_the_same_problems_are_logged_once() -> None:
+def test_problems_logged_once() -> None:
     async def ask() -> None:
         programs = service(lambda: DECOMP)
         await programs.catalogue()
@@ -227,7 +227,7 @@ def test_the_same_problems_are_logged_once() -> None:
     assert [line["problem"] for line in logs] == ["v9 is left out."]
 
 
-def test_thousands_of_problems_do_not_fill_the_log() -> None:
+def test_problems_log_limit() -> None:
     many = Scan(installations=(), problems=tuple(f"v{n} is left out." for n in range(1000)))
 
     with capture_logs() as logs:
@@ -237,7 +237,7 @@ def test_thousands_of_problems_do_not_fill_the_log() -> None:
     assert logs[-1]["more"] == 980
 
 
-def test_an_unexpected_error_reaches_the_caller() -> None:
+def test_catalogue_unexpected_error() -> None:
     def read() -> Scan:
         raise ZeroDivisionError
 
@@ -245,7 +245,7 @@ def test_an_unexpected_error_reaches_the_caller() -> None:
         asyncio.run(service(read).catalogue())
 
 
-def test_a_place_that_fails_later_gives_what_it_gave_last_and_the_reason() -> None:
+def test_catalogue_source_failing_later() -> None:
     failing = False
 
     def read() -> Scan:
@@ -266,7 +266,7 @@ def test_a_place_that_fails_later_gives_what_it_gave_last_and_the_reason() -> No
     assert catalogue.problems[0].startswith("place 0 could not be read: ")
 
 
-def test_programs_without_an_id_are_left_out_until_they_get_one() -> None:
+def test_catalogue_programs_without_id() -> None:
     numbers = CountedNumbers()
     reading = NEWAVE
 
@@ -288,9 +288,7 @@ def test_programs_without_an_id_are_left_out_until_they_get_one() -> None:
 
 
 @pytest.mark.parametrize("rule", [ProgramPathRule.TUBER, ProgramPathRule.PEMAWS])
-def test_both_rules_of_the_contract_read_all_three_programs(
-    rule: ProgramPathRule, tmp_path: Path
-) -> None:
+def test_path_rules_all_programs(rule: ProgramPathRule, tmp_path: Path) -> None:
     for name in ("newave", "decomp"):
         (tmp_path / name / "v1").mkdir(parents=True)
         (tmp_path / name / "v1" / f"mpi_{name}1.job").touch()
@@ -313,7 +311,7 @@ def test_both_rules_of_the_contract_read_all_three_programs(
     assert catalogue.problems == []
 
 
-def test_a_program_that_the_site_does_not_have_is_not_looked_for() -> None:
+def test_program_root_unset() -> None:
     settings = Settings.model_validate({"tuber_dessem_root": "", "tuber_decomp_root": None})
 
     sources = program_sources(settings, LocalRunner())

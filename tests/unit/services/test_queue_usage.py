@@ -57,7 +57,7 @@ def site(world: World) -> Site:
     return Site(world)
 
 
-async def test_sample_has_the_scheduler_s_slots_and_the_jobs_that_wait(site: Site) -> None:
+async def test_sample_slots_and_waiting_jobs(site: Site) -> None:
     await site.world.submit(slots=4)
     await site.world.tick()
     await site.usage.sample()
@@ -66,7 +66,7 @@ async def test_sample_has_the_scheduler_s_slots_and_the_jobs_that_wait(site: Sit
     assert site.asked == 1
 
 
-async def test_replica_that_does_not_poll_does_not_sample(site: Site) -> None:
+async def test_sample_by_follower_replica(site: Site) -> None:
     await site.world.tick()
     site.is_leader = False
     await site.usage.sample()
@@ -75,7 +75,7 @@ async def test_replica_that_does_not_poll_does_not_sample(site: Site) -> None:
     assert await site.points() == []
 
 
-async def test_minute_without_an_answer_has_no_sample(site: Site) -> None:
+async def test_sample_without_fresh_listing(site: Site) -> None:
     await site.usage.sample()
     assert site.asked == 0, "the queue was never seen"
     await site.world.tick()
@@ -95,7 +95,7 @@ async def test_minute_without_an_answer_has_no_sample(site: Site) -> None:
     assert logs == []
 
 
-async def test_scheduler_that_never_told_its_queues_is_reported(site: Site) -> None:
+async def test_sample_queues_never_read(site: Site) -> None:
     await site.world.tick()
     site.problem = SchedulerUnavailable("It is away.")
     with capture_logs() as logs:
@@ -103,7 +103,7 @@ async def test_scheduler_that_never_told_its_queues_is_reported(site: Site) -> N
     assert [log["event"] for log in logs] == ["queues.not_sampled"]
 
 
-async def test_history_has_at_most_as_many_points_as_asked_for(site: Site) -> None:
+async def test_history_point_limit(site: Site) -> None:
     for _ in range(20):
         await site.world.tick(60)
         await site.usage.sample()
@@ -115,7 +115,7 @@ async def test_history_has_at_most_as_many_points_as_asked_for(site: Site) -> No
     assert (history.since, history.until) == (now - timedelta(minutes=20), now)
 
 
-async def test_history_is_bounded_by_what_is_kept(site: Site) -> None:
+async def test_history_time_bounds(site: Site) -> None:
     now = site.world.clock()
     history = await site.usage.history("all.q", T0.min.replace(tzinfo=T0.tzinfo), None, 10)
     assert (history.since, history.until) == (now - timedelta(days=7), now)
@@ -123,7 +123,7 @@ async def test_history_is_bounded_by_what_is_kept(site: Site) -> None:
     assert (future.since, future.until, future.points) == (now, now, [])
 
 
-async def test_queue_that_nobody_knows_is_not_found(site: Site) -> None:
+async def test_history_unknown_queue(site: Site) -> None:
     for name in ("none.q", "", "a\0b"):
         with pytest.raises(QueueNotFound):
             await site.usage.history(name, None, None, 10)
@@ -132,7 +132,7 @@ async def test_queue_that_nobody_knows_is_not_found(site: Site) -> None:
     assert (await site.usage.history("all.q", None, None, 10)).points == []
 
 
-async def test_queue_that_is_gone_keeps_its_history(site: Site) -> None:
+async def test_history_removed_queue(site: Site) -> None:
     await site.world.tick()
     await site.usage.sample()
     site.problem = SchedulerUnavailable("It is away.")

@@ -145,14 +145,14 @@ def found(case: Case, index: JobIndex, result: Comparison) -> str:
 
 
 @given(QUEUES)
-def test_every_number_has_the_fate_of_the_model(cases: list[Case]) -> None:
+def test_reconcile_matches_model(cases: list[Case]) -> None:
     index, result = compared(cases)
     fates = {case: found(case, index, result) for case in cases}
     assert fates == {case: expected(case) for case in cases}
 
 
 @given(QUEUES)
-def test_a_job_that_changed_is_where_the_listing_says(cases: list[Case]) -> None:
+def test_reconcile_changed_job(cases: list[Case]) -> None:
     _, result = compared(cases)
     by_id = {case.native_id: case for case in cases}
     for record in result.changed:
@@ -167,7 +167,7 @@ def test_a_job_that_changed_is_where_the_listing_says(cases: list[Case]) -> None
 
 
 @given(QUEUES)
-def test_what_was_published_is_no_news_the_next_time(cases: list[Case]) -> None:
+def test_reconcile_twice(cases: list[Case]) -> None:
     table = JobTable(WIRE)
     table.apply([r for r in (case.record() for case in cases) if r is not None])
     listing = Listing(observations=[c.observation for c in cases if c.observation])
@@ -179,7 +179,7 @@ def test_what_was_published_is_no_news_the_next_time(cases: list[Case]) -> None:
 
 
 @given(QUEUES)
-def test_an_empty_listing_ends_no_job_of_ours(cases: list[Case]) -> None:
+def test_reconcile_empty_listing(cases: list[Case]) -> None:
     table = JobTable(WIRE)
     table.apply([r for r in (case.record() for case in cases) if r is not None])
     result = compare(table, Listing(), {}, set(), CLUSTER, T0, DAY, MANY)
@@ -189,7 +189,7 @@ def test_an_empty_listing_ends_no_job_of_ours(cases: list[Case]) -> None:
     assert alive == {r.uid for r in [*result.vanished, *result.unclear]}
 
 
-def test_a_key_leads_to_its_job_whatever_the_number_meant_before() -> None:
+def test_reconcile_key_with_reused_id() -> None:
     table = JobTable(WIRE)
     old = job_merge.foreign_record(CLUSTER, observation(NativeId("5"), JobState.RUNNING), T0)
     unclear = submission.intent(JobUid.new(), SPEC, T0, by="test", is_promised=False)
@@ -203,7 +203,7 @@ def test_a_key_leads_to_its_job_whatever_the_number_meant_before() -> None:
     assert result.gone == [old.uid]
 
 
-def test_a_listing_that_names_a_job_twice_keeps_it_once() -> None:
+def test_reconcile_job_listed_twice() -> None:
     table = JobTable(WIRE)
     seen = observation(NativeId("5"), JobState.RUNNING)
     listing = Listing(observations=[seen, seen])

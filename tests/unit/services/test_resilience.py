@@ -131,7 +131,7 @@ async def refused(backend: ResilientBackend, method: str) -> SchedulerUnavailabl
 
 
 @pytest.mark.parametrize("method", READS)
-async def test_a_read_is_asked_again_until_it_is_answered(
+async def test_read_retried(
     backend: ResilientBackend, scheduler: FakeScheduler, method: str
 ) -> None:
     scheduler.fail_next(method, AWAY)
@@ -141,7 +141,7 @@ async def test_a_read_is_asked_again_until_it_is_answered(
 
 
 @pytest.mark.parametrize("method", READS)
-async def test_a_read_is_not_asked_for_ever(
+async def test_read_retries_limited(
     scheduler: FakeScheduler, method: str, backend: ResilientBackend
 ) -> None:
     patient = ResilientBackend(scheduler, failures=100, interval_seconds=INTERVAL_SECONDS)
@@ -155,7 +155,7 @@ async def test_a_read_is_not_asked_for_ever(
 @pytest.mark.parametrize("error", [AWAY, HANGS, OutputParseError("qsub", "noise", b"?")], ids=repr)
 @pytest.mark.parametrize("after_effect", [False, True])
 @pytest.mark.parametrize("method", CHANGES)
-async def test_a_change_is_never_asked_for_again(
+async def test_change_not_retried(
     backend: ResilientBackend,
     scheduler: FakeScheduler,
     method: str,
@@ -180,7 +180,7 @@ NOT_MENDED = [
 
 @pytest.mark.parametrize("error", NOT_MENDED, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("method", READS)
-async def test_a_read_is_not_asked_again_where_that_would_not_help(
+async def test_read_not_retried(
     backend: ResilientBackend, scheduler: FakeScheduler, method: str, error: Exception
 ) -> None:
     scheduler.fail_next(method, error)
@@ -192,7 +192,7 @@ async def test_a_read_is_not_asked_again_where_that_would_not_help(
 # What opens a circuit, and what closes it
 
 
-async def test_circuit_ignores_failures_of_commands_that_an_account_can_stop(
+async def test_circuit_ignores_timeouts_of_accounts(
     backend: ResilientBackend, scheduler: FakeScheduler
 ) -> None:
     for _ in range(2 * FAILURES):
@@ -203,9 +203,7 @@ async def test_circuit_ignores_failures_of_commands_that_an_account_can_stop(
 
 
 @pytest.mark.parametrize("method", [*CHANGES, "jobs", "details", "queues", "nodes", "find"])
-async def test_commands_without_an_answer_open_the_circuit(
-    backend: ResilientBackend, method: str
-) -> None:
+async def test_circuit_opens_after_timeouts(backend: ResilientBackend, method: str) -> None:
     await fail(backend, method, HANGS, times=FAILURES - 1)
     assert state(backend) == ("closed", FAILURES - 1)
     await fail(backend, method, HANGS)
@@ -213,7 +211,7 @@ async def test_commands_without_an_answer_open_the_circuit(
     assert state(backend, "accounting") == ("closed", 0)
 
 
-async def test_an_answer_between_them_begins_the_count_anew(backend: ResilientBackend) -> None:
+async def test_circuit_count_reset_by_answer(backend: ResilientBackend) -> None:
     await fail(backend, "submit", times=FAILURES - 1)
     await backend.jobs()
     await fail(backend, "submit", times=FAILURES - 1)
@@ -232,7 +230,7 @@ async def test_an_answer_between_them_begins_the_count_anew(backend: ResilientBa
     ],
     ids=lambda error: type(error).__name__,
 )
-async def test_what_may_not_come_from_a_healthy_scheduler_says_nothing_of_it(
+async def test_circuit_ignores_ambiguous_errors(
     backend: ResilientBackend, error: HpcqError
 ) -> None:
     await fail(backend, "submit", times=FAILURES - 1)
@@ -240,7 +238,7 @@ async def test_what_may_not_come_from_a_healthy_scheduler_says_nothing_of_it(
     assert state(backend) == ("closed", FAILURES - 1)
 
 
-async def test_the_version_of_a_client_is_no_sign_of_its_scheduler(
+async def test_circuit_ignores_version(
     backend: ResilientBackend,
 ) -> None:
     await fail(backend, "submit", times=FAILURES - 1)
@@ -249,9 +247,7 @@ async def test_the_version_of_a_client_is_no_sign_of_its_scheduler(
 
 
 @pytest.mark.parametrize("method", [m for m in OF_THE_SCHEDULER if m != "jobs"])
-async def test_an_open_circuit_refuses_all_but_the_listing(
-    backend: ResilientBackend, method: str
-) -> None:
+async def test_circuit_open_refuses_all_but_listing(backend: ResilientBackend, method: str) -> None:
     await fail(backend, "submit", times=FAILURES)
     refusal = await refused(backend, method)
     assert "The FAKE scheduler has not answered since 2" in refusal.detail
@@ -261,7 +257,7 @@ async def test_an_open_circuit_refuses_all_but_the_listing(
     assert refusal.retry_after_seconds == INTERVAL_SECONDS
 
 
-async def test_the_listing_is_let_through_once_and_closes_the_circuit(
+async def test_circuit_closed_by_listing(
     backend: ResilientBackend, scheduler: FakeScheduler
 ) -> None:
     await fail(backend, "submit", times=FAILURES)
@@ -274,7 +270,7 @@ async def test_the_listing_is_let_through_once_and_closes_the_circuit(
     assert await backend.submit(SPEC, KEY, SCRIPT) == "2"
 
 
-async def test_who_waits_is_told_for_how_long(backend: ResilientBackend, time: Time) -> None:
+async def test_circuit_open_retry_after(backend: ResilientBackend, time: Time) -> None:
     await fail(backend, "submit", times=FAILURES)
     time.at += 4
     assert (await refused(backend, "submit")).retry_after_seconds == INTERVAL_SECONDS - 4
@@ -282,7 +278,7 @@ async def test_who_waits_is_told_for_how_long(backend: ResilientBackend, time: T
     assert (await refused(backend, "submit")).retry_after_seconds == 1
 
 
-async def test_nothing_else_is_asked_while_the_listing_is(
+async def test_circuit_half_open_during_listing(
     backend: ResilientBackend, scheduler: FakeScheduler, time: Time
 ) -> None:
     await fail(backend, "submit", times=FAILURES)
@@ -297,7 +293,7 @@ async def test_nothing_else_is_asked_while_the_listing_is(
     assert state(backend) == ("closed", 0)
 
 
-async def test_nothing_else_is_asked_while_a_listing_from_before_hangs(
+async def test_circuit_open_during_old_listing(
     backend: ResilientBackend,
     scheduler: FakeScheduler,
     time: Time,
@@ -322,9 +318,7 @@ async def test_nothing_else_is_asked_while_a_listing_from_before_hangs(
     assert (await refused(backend, "submit")).retry_after_seconds == INTERVAL_SECONDS
 
 
-async def test_a_probe_that_is_given_up_says_nothing(
-    backend: ResilientBackend, scheduler: FakeScheduler
-) -> None:
+async def test_circuit_probe_cancelled(backend: ResilientBackend, scheduler: FakeScheduler) -> None:
     await fail(backend, "submit", times=FAILURES)
     probe = scheduler.hold_back_next("jobs")
     listing = asyncio.create_task(backend.jobs())
@@ -334,9 +328,7 @@ async def test_a_probe_that_is_given_up_says_nothing(
     assert state(backend) == ("open", FAILURES)
 
 
-async def test_a_listing_that_fails_otherwise_leaves_it_to_another_question(
-    backend: ResilientBackend, time: Time
-) -> None:
+async def test_circuit_probe_other_error(backend: ResilientBackend, time: Time) -> None:
     await fail(backend, "submit", times=FAILURES)
     time.at += INTERVAL_SECONDS
     await fail(backend, "jobs", OutputParseError("qstat", "its version is new", b"?"))
@@ -346,7 +338,7 @@ async def test_a_listing_that_fails_otherwise_leaves_it_to_another_question(
     assert state(backend) == ("closed", 0)
 
 
-async def test_where_nobody_lists_the_queue_something_else_is_the_probe(
+async def test_circuit_probe_without_listing(
     backend: ResilientBackend, scheduler: FakeScheduler, time: Time
 ) -> None:
     await fail(backend, "submit", times=FAILURES)
@@ -361,7 +353,7 @@ async def test_where_nobody_lists_the_queue_something_else_is_the_probe(
     assert state(backend) == ("closed", 0)
 
 
-async def test_a_late_timeout_is_no_news_where_others_were_answered(
+async def test_circuit_late_timeout_after_answers(
     backend: ResilientBackend, scheduler: FakeScheduler
 ) -> None:
     """Commands that began before an outage was over end after it."""
@@ -380,7 +372,7 @@ async def test_a_late_timeout_is_no_news_where_others_were_answered(
 # The accounting
 
 
-async def test_an_accounting_that_is_away_stops_nothing_else(backend: ResilientBackend) -> None:
+async def test_accounting_circuit_open(backend: ResilientBackend) -> None:
     await fail(backend, "history", HANGS, times=FAILURES)
     assert state(backend, "accounting") == ("open", FAILURES)
     assert state(backend) == ("closed", 0)
@@ -395,7 +387,7 @@ async def test_an_accounting_that_is_away_stops_nothing_else(backend: ResilientB
 @pytest.mark.parametrize(
     ("missing", "opens"), [(HANGS, True), (AWAY, False)], ids=["hangs", "refuses"]
 )
-async def test_an_accounting_that_others_answer_for_is_left_in_peace_when_it_hangs(
+async def test_accounting_circuit_partial_answers(
     scheduler: FakeScheduler,
     backend: ResilientBackend,
     missing: SchedulerError,
@@ -407,7 +399,7 @@ async def test_an_accounting_that_others_answer_for_is_left_in_peace_when_it_han
     assert state(backend, "accounting") == (("open", FAILURES) if opens else ("closed", 0))
 
 
-async def test_ends_are_told_by_the_rest_of_the_scheduler_while_accounting_is_away() -> None:
+async def test_ended_jobs_accounting_circuit_open() -> None:
     class Controller(FakeScheduler):
         async def ended(self, ids: Sequence[NativeId]) -> Listing:
             self.calls["ended"] += 1
@@ -430,7 +422,7 @@ async def test_ends_are_told_by_the_rest_of_the_scheduler_while_accounting_is_aw
     assert (scheduler.calls["history"], scheduler.calls["ended"]) == (asked, 1)
 
 
-async def test_a_search_that_fails_for_its_accounting_is_no_failure_of_the_scheduler(
+async def test_accounting_circuit_counts_failed_find(
     backend: ResilientBackend,
 ) -> None:
     error = CommandTimedOut(("sacct",), 30)
@@ -440,16 +432,14 @@ async def test_a_search_that_fails_for_its_accounting_is_no_failure_of_the_sched
     assert state(backend, "accounting") == ("open", FAILURES)
 
 
-async def test_a_scheduler_that_is_away_leaves_its_accounting_readable(
+async def test_accounting_readable_circuit_open(
     backend: ResilientBackend,
 ) -> None:
     await fail(backend, "submit", times=FAILURES)
     await backend.history([ID])
 
 
-async def test_the_accounting_is_asked_again_after_a_while(
-    backend: ResilientBackend, time: Time
-) -> None:
+async def test_accounting_circuit_retry(backend: ResilientBackend, time: Time) -> None:
     await fail(backend, "history", HANGS, times=FAILURES)
     time.at += 6 * INTERVAL_SECONDS
     await fail(backend, "history", HANGS)
@@ -462,7 +452,7 @@ async def test_the_accounting_is_asked_again_after_a_while(
 # The log
 
 
-async def test_an_outage_is_logged_at_its_beginning_and_its_end(
+async def test_outage_logged_at_start_and_end(
     backend: ResilientBackend,
 ) -> None:
     with capture_logs() as lines:

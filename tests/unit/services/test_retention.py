@@ -27,7 +27,7 @@ async def finished(world: World) -> JobUid:
     return record.uid
 
 
-async def test_records_are_kept_for_ever_unless_told_otherwise(world: World) -> None:
+async def test_records_kept_by_default(world: World) -> None:
     uid = await finished(world)
     world.clock.forward(10 * 365 * 86400)
     await world.retention.sweep()
@@ -42,7 +42,7 @@ async def tidy(tmp_path: Path) -> AsyncIterator[World]:
         yield world
 
 
-async def test_records_go_in_time_and_open_jobs_never(tidy: World) -> None:
+async def test_records_pruned_open_jobs_kept(tidy: World) -> None:
     uid = await finished(tidy)
     still_open = await tidy.submit()
     await tidy.runner.drain()
@@ -71,9 +71,7 @@ class _Kept:
         return len(old)
 
 
-async def test_records_of_the_scheduler_s_own_go_in_the_same_time(
-    tidy: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_scheduler_records_pruned(tidy: World, monkeypatch: pytest.MonkeyPatch) -> None:
     now = tidy.clock()
     old, older, recent = (now - timedelta(days=days) for days in (4, 5, 2))
     kept = _Kept(old, older, recent)
@@ -84,7 +82,7 @@ async def test_records_of_the_scheduler_s_own_go_in_the_same_time(
     assert [(log["what"], log["count"]) for log in logs] == [("scheduler", 2)]
 
 
-async def test_records_of_the_scheduler_s_own_stay_while_a_submission_is_open(
+async def test_scheduler_records_kept_open_submission(
     tidy: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tidy.scheduler.fail_next("submit", CommandTimedOut(["qsub"], 30.0))
@@ -98,7 +96,7 @@ async def test_records_of_the_scheduler_s_own_stay_while_a_submission_is_open(
     assert kept.ended == [began + timedelta(days=1)]
 
 
-async def test_a_record_is_never_shorter_kept_than_it_is_listed(tmp_path: Path) -> None:
+async def test_records_kept_while_listed(tmp_path: Path) -> None:
     async with World(directory=tmp_path, records_kept_days=1 / 86400) as world:
         uid = await finished(world)
         world.clock.forward(86000)
@@ -109,7 +107,7 @@ async def test_a_record_is_never_shorter_kept_than_it_is_listed(tmp_path: Path) 
         assert await world.store.by_uid(uid) is None
 
 
-async def test_what_could_not_be_deleted_is_deleted_the_next_time(tidy: World) -> None:
+async def test_sweep_retried_after_full_disk(tidy: World) -> None:
     uid = await finished(tidy)
     tidy.clock.forward(4 * 86400)
     tidy.database.full = True
@@ -121,7 +119,7 @@ async def test_what_could_not_be_deleted_is_deleted_the_next_time(tidy: World) -
     assert await tidy.store.by_uid(uid) is None
 
 
-async def test_it_begins_soon_after_the_start(tidy: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_sweep_soon_after_start(tidy: World, monkeypatch: pytest.MonkeyPatch) -> None:
     uid = await finished(tidy)
     tidy.clock.forward(4 * 86400)
     monkeypatch.setattr(retention, "_FIRST", timedelta())

@@ -141,7 +141,7 @@ async def _all_pages(search: JobSearch, query: Query, limit: int) -> list[str]:
     kept=st.integers(0, 14),
     user=st.sampled_from([None, None, "nobody"]),
 )
-def test_memory_and_database_answer_as_the_json_does(
+def test_search_matches_json(
     records: list[JobRecord],
     criteria: JobFilter,
     field: str,
@@ -186,9 +186,7 @@ def _ours(number: int, seconds: float = 0, **spec: Any) -> JobRecord:
 
 @pytest.mark.parametrize("field", ["jobId", "name", "owner", "queue", "state", "startTime"])
 @pytest.mark.parametrize("descending", [False, True])
-async def test_pages_of_any_order_are_the_whole_answer(
-    world: World, field: str, descending: bool
-) -> None:
+async def test_search_pages_any_order(world: World, field: str, descending: bool) -> None:
     foreign = Observation(native_id=NativeId("99"), state=JobState.QUEUED, owner="bob")
     world.table.apply([_ours(number, name=f"n{number % 3}") for number in (10, 9, 2, 100)])
     world.table.apply([job_merge.foreign_record(CLUSTER, foreign, T0)])
@@ -202,7 +200,7 @@ async def test_pages_of_any_order_are_the_whole_answer(
         assert ids == ["2", "9", "10", "99", "100"][:: -1 if descending else 1]
 
 
-async def test_jobs_that_come_and_go_move_no_others_of_a_search(world: World) -> None:
+async def test_search_pages_jobs_added_and_removed(world: World) -> None:
     jobs = [_ours(number, seconds=number) for number in range(1, 8)]
     world.table.apply(jobs)
     search = JobSearch(world.table, world.store, WIRE)
@@ -215,7 +213,7 @@ async def test_jobs_that_come_and_go_move_no_others_of_a_search(world: World) ->
     assert [entry.record.native_id for entry in second.entries] == ["4", "3", "2"]
 
 
-async def test_the_version_of_an_answer_changes_with_its_own_jobs_alone(world: World) -> None:
+async def test_search_version_unrelated_change(world: World) -> None:
     mine, other = _ours(1, name="mine"), _ours(2, name="other")
     world.table.apply([mine, other])
     search = JobSearch(world.table, world.store, WIRE)

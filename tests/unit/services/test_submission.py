@@ -77,9 +77,7 @@ def in_scheduler(world: World, uid: JobUid) -> list[NativeId]:
 
 
 @pytest.mark.parametrize("error", UNSAID, ids=name_of)
-async def test_a_job_taken_without_a_word_is_answered_with_its_id(
-    world: World, error: HpcqError
-) -> None:
+async def test_submission_accepted_without_answer(world: World, error: HpcqError) -> None:
     world.scheduler.fail_next("submit", error, after_effect=True)
     record = (await submitted(world)).record
     assert in_scheduler(world, record.uid) == [record.native_id]
@@ -88,9 +86,7 @@ async def test_a_job_taken_without_a_word_is_answered_with_its_id(
 
 @pytest.mark.parametrize("error", UNSAID, ids=name_of)
 @pytest.mark.parametrize("key", [KEY, None], ids=["key", "no key"])
-async def test_a_job_not_taken_without_a_word_is_promised_and_handed_over_again(
-    world: World, error: HpcqError, key: str | None
-) -> None:
+async def test_submission_lost_repeated(world: World, error: HpcqError, key: str | None) -> None:
     world.scheduler.fail_next("submit", error)
     record = (await submitted(world, key)).record
     assert (record.native_id, record.state) == (None, JobState.UNDETERMINED)
@@ -102,7 +98,7 @@ async def test_a_job_not_taken_without_a_word_is_promised_and_handed_over_again(
     assert world.scheduler.calls["submit"] == 2
 
 
-async def test_submit_script_text_is_handed_over_again_by_the_next_service(world: World) -> None:
+async def test_submission_script_text_repeated_after_restart(world: World) -> None:
     text = "echo é\n"
     fields = {"script_file": "", "script": text}
     world.scheduler.fail_next("submit", TIMED_OUT)
@@ -126,9 +122,7 @@ async def test_submit_script_text_is_handed_over_again_by_the_next_service(world
 
 
 @pytest.mark.parametrize("shows_keys", [True, False], ids=["keys listed", "no keys listed"])
-async def test_a_job_that_shows_late_is_found_and_not_handed_over_again(
-    world: World, shows_keys: bool
-) -> None:
+async def test_submission_visible_late(world: World, shows_keys: bool) -> None:
     world.scheduler.shows_keys = shows_keys
     world.scheduler.fail_next("submit", TIMED_OUT, after_effect=True)
     hidden = asyncio.create_task(submitted(world))
@@ -142,7 +136,7 @@ async def test_a_job_that_shows_late_is_found_and_not_handed_over_again(
     assert world.scheduler.calls["submit"] == 1
 
 
-async def test_a_refusal_is_told_and_frees_the_key(world: World) -> None:
+async def test_submission_refused_frees_key(world: World) -> None:
     world.scheduler.fail_next("submit", REFUSED)
     with pytest.raises(CommandFailed):
         await submitted(world)
@@ -153,13 +147,13 @@ async def test_a_refusal_is_told_and_frees_the_key(world: World) -> None:
     assert again.record.uid != failed.uid
 
 
-async def test_a_refusal_of_a_job_that_exists_is_none(world: World) -> None:
+async def test_submission_refused_but_exists(world: World) -> None:
     world.scheduler.fail_next("submit", REFUSED, after_effect=True)
     record = (await submitted(world)).record
     assert in_scheduler(world, record.uid) == [record.native_id] == ["1"]
 
 
-async def test_a_refusal_that_cannot_be_checked_is_left_open_and_then_told(world: World) -> None:
+async def test_submission_refused_unchecked(world: World) -> None:
     world.scheduler.fail_next("submit", REFUSED)
     world.scheduler.fail_next("find", AWAY)
     record = (await submitted(world)).record
@@ -174,9 +168,7 @@ async def test_a_refusal_that_cannot_be_checked_is_left_open_and_then_told(world
 @pytest.mark.parametrize(
     "error", [CommandMissing("There is no qsub."), CircuitOpen("Away.")], ids=name_of
 )
-async def test_what_never_reached_the_scheduler_is_not_looked_for(
-    world: World, error: CircuitOpen
-) -> None:
+async def test_submission_error_before_scheduler(world: World, error: CircuitOpen) -> None:
     world.scheduler.fail_next("submit", error)
     with pytest.raises(type(error)):
         await submitted(world)
@@ -187,7 +179,7 @@ async def test_what_never_reached_the_scheduler_is_not_looked_for(
 # The search
 
 
-async def test_nothing_is_absent_while_the_scheduler_cannot_be_asked(world: World) -> None:
+async def test_submission_lost_scheduler_down(world: World) -> None:
     world.scheduler.fail_next("submit", TIMED_OUT)
     record = (await submitted(world)).record
     for _ in range(5):
@@ -197,7 +189,7 @@ async def test_nothing_is_absent_while_the_scheduler_cannot_be_asked(world: Worl
     assert world.job(record.uid).state is JobState.UNDETERMINED
 
 
-async def test_one_absence_is_not_believed(world: World) -> None:
+async def test_submission_absent_once(world: World) -> None:
     """A job that has just left the queue may not be in the accounting yet."""
     world.scheduler.fail_next("submit", TIMED_OUT, after_effect=True)
     world.scheduler.fail_next("find", AWAY)
@@ -213,7 +205,7 @@ async def test_one_absence_is_not_believed(world: World) -> None:
     assert world.job(record.uid).native_id == "1"
 
 
-async def test_a_job_that_ran_to_its_end_unnoticed_is_found_in_the_accounting(
+async def test_submission_ended_before_found(
     world: World,
 ) -> None:
     world.scheduler.shows_keys = False
@@ -227,7 +219,7 @@ async def test_a_job_that_ran_to_its_end_unnoticed_is_found_in_the_accounting(
     assert (world.job(record.uid).native_id, world.job(record.uid).state) == ("1", JobState.DONE)
 
 
-async def test_what_the_scheduler_never_takes_is_given_up_in_the_end(world: World) -> None:
+async def test_submission_never_accepted(world: World) -> None:
     for _ in range(20):
         world.scheduler.fail_next("submit", TIMED_OUT)
     record = (await submitted(world)).record
@@ -239,7 +231,7 @@ async def test_what_the_scheduler_never_takes_is_given_up_in_the_end(world: Worl
     assert world.scheduler.calls["submit"] == 10
 
 
-async def test_what_may_have_been_forgotten_is_not_handed_over_again(world: World) -> None:
+async def test_submission_too_old_not_repeated(world: World) -> None:
     world.scheduler.fail_next("submit", TIMED_OUT)
     record = (await submitted(world)).record
     world.clock.forward(7 * 86400)
@@ -252,9 +244,7 @@ async def test_what_may_have_been_forgotten_is_not_handed_over_again(world: Worl
 @pytest.mark.parametrize(
     "error", [CommandMissing("There is no qsub."), CircuitOpen("Away.")], ids=name_of
 )
-async def test_a_promise_outlives_a_scheduler_that_is_not_there_the_second_time(
-    world: World, error: CircuitOpen
-) -> None:
+async def test_submission_repeated_scheduler_down(world: World, error: CircuitOpen) -> None:
     world.scheduler.fail_next("submit", TIMED_OUT)
     world.scheduler.fail_next("submit", error)
     record = (await submitted(world)).record
@@ -264,7 +254,7 @@ async def test_a_promise_outlives_a_scheduler_that_is_not_there_the_second_time(
     assert [world.job(record.uid).native_id] == in_scheduler(world, record.uid) == ["1"]
 
 
-async def test_a_promise_that_the_scheduler_refuses_the_second_time_is_failed(
+async def test_submission_repeated_refused(
     world: World,
 ) -> None:
     world.scheduler.fail_next("submit", TIMED_OUT)
@@ -286,7 +276,7 @@ def certain(world: World) -> World:
     return world
 
 
-async def test_a_certain_absence_interrupted_submission_is_carried_out_at_once(
+async def test_certain_absence_interrupted_submission(
     certain: World,
 ) -> None:
     answer = certain.scheduler.hold_back_next("submit")
@@ -302,9 +292,7 @@ async def test_a_certain_absence_interrupted_submission_is_carried_out_at_once(
 
 
 @pytest.mark.parametrize("key", [KEY, None], ids=["key", "no key"])
-async def test_a_certain_absence_after_an_error_is_told_at_once(
-    certain: World, key: str | None
-) -> None:
+async def test_certain_absence_error(certain: World, key: str | None) -> None:
     certain.scheduler.fail_next("submit", AWAY)
     with pytest.raises(SchedulerUnavailable):
         await submitted(certain, key)
@@ -312,7 +300,7 @@ async def test_a_certain_absence_after_an_error_is_told_at_once(
     assert not (await submitted(certain, key)).is_replay, "the key is free"
 
 
-async def test_a_certain_absence_job_taken_without_a_word_is_found(certain: World) -> None:
+async def test_certain_absence_accepted_without_answer(certain: World) -> None:
     certain.scheduler.fail_next("submit", AWAY, after_effect=True)
     record = (await submitted(certain)).record
     assert [record.native_id] == in_scheduler(certain, record.uid) == ["1"]
@@ -321,7 +309,7 @@ async def test_a_certain_absence_job_taken_without_a_word_is_found(certain: Worl
 # The store
 
 
-async def test_a_full_disk_refuses_before_the_scheduler_is_touched(world: World) -> None:
+async def test_submission_disk_full_before(world: World) -> None:
     world.database.full = True
     with pytest.raises(StoreUnavailable):
         await submitted(world)
@@ -342,7 +330,7 @@ async def during(world: World, key: str | None, error: SchedulerError) -> Submis
 
 @pytest.mark.parametrize("shows_keys", [True, False], ids=["keys listed", "no keys listed"])
 @pytest.mark.parametrize("restarts", [True, False], ids=["restart", "no restart"])
-async def test_a_promise_holds_although_the_disk_is_full_when_it_is_left_open(
+async def test_submission_disk_full_uncertain(
     world: World, shows_keys: bool, restarts: bool
 ) -> None:
     world.scheduler.shows_keys = shows_keys
@@ -361,9 +349,7 @@ async def test_a_promise_holds_although_the_disk_is_full_when_it_is_left_open(
 
 
 @pytest.mark.parametrize("shows_keys", [True, False], ids=["keys listed", "no keys listed"])
-async def test_without_a_key_nothing_is_promised_that_cannot_be_written(
-    world: World, shows_keys: bool
-) -> None:
+async def test_submission_disk_full_uncertain_without_key(world: World, shows_keys: bool) -> None:
     world.scheduler.shows_keys = shows_keys
     world.scheduler.fail_next("find", AWAY)
     with pytest.raises(SubmissionUnclear) as caught:
@@ -374,7 +360,7 @@ async def test_without_a_key_nothing_is_promised_that_cannot_be_written(
     assert world.job("1").submitted_here, "it is looked for all the same"
 
 
-async def test_a_refusal_that_cannot_be_written_is_told_and_written_later(world: World) -> None:
+async def test_submission_disk_full_refused(world: World) -> None:
     answer = world.scheduler.hold_back_next("submit")
     submitting = asyncio.create_task(world.submitter.submit(UNASKED, world.spec, KEY))
     await answer.ready.wait()
@@ -393,7 +379,7 @@ async def test_a_refusal_that_cannot_be_written_is_told_and_written_later(world:
     assert not (await submitted(world)).is_replay
 
 
-async def test_an_id_that_cannot_be_written_is_answered_and_written_later(world: World) -> None:
+async def test_submission_disk_full_accepted(world: World) -> None:
     world.scheduler.shows_keys = False
     answer = world.scheduler.hold_back_next("submit")
     submitting = asyncio.create_task(world.submitter.submit(UNASKED, world.spec, KEY))
@@ -407,7 +393,7 @@ async def test_an_id_that_cannot_be_written_is_answered_and_written_later(world:
     assert (await on_disk(world, record.uid)).native_id == record.native_id == "1"
 
 
-async def test_changes_that_could_not_be_written_are_made_in_their_order(world: World) -> None:
+async def test_actions_disk_full_written_in_order(world: World) -> None:
     record = (await submitted(world)).record
     world.database.full = True
     # They are done: nobody shall ask for them a second time.
@@ -429,7 +415,7 @@ async def being_written(world: World) -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_request_that_is_given_up_while_its_intent_is_written_is_carried_out(
+async def test_submission_cancelled_while_storing(
     world: World,
 ) -> None:
     submitting = asyncio.create_task(world.submitter.submit(UNASKED, world.spec, KEY))
@@ -442,7 +428,7 @@ async def test_a_request_that_is_given_up_while_its_intent_is_written_is_carried
     assert (again.is_replay, again.record.native_id) == (True, "1")
 
 
-async def test_the_same_key_at_the_same_time_is_one_job(world: World) -> None:
+async def test_submission_key_concurrent(world: World) -> None:
     answer = world.scheduler.hold_back_next("submit")
     first = asyncio.create_task(world.submitter.submit(UNASKED, world.spec, KEY))
     await answer.ready.wait()
@@ -455,7 +441,7 @@ async def test_the_same_key_at_the_same_time_is_one_job(world: World) -> None:
     assert world.scheduler.calls["submit"] == 1
 
 
-async def test_a_repetition_that_is_overtaken_while_it_reads_is_not_answered_with_what_was(
+async def test_submission_key_repeated_during_submission(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = world.scheduler.hold_back_next("submit")
@@ -476,7 +462,7 @@ async def test_a_repetition_that_is_overtaken_while_it_reads_is_not_answered_wit
         await world.submitter.submit(UNASKED, world.spec, KEY)
 
 
-async def test_many_of_the_same_key_at_once_are_one_job(world: World) -> None:
+async def test_submission_key_many_concurrent(world: World) -> None:
     answers = await asyncio.gather(
         *(world.submitter.submit(UNASKED, world.spec, KEY) for _ in range(20)),
         return_exceptions=True,
@@ -487,14 +473,14 @@ async def test_many_of_the_same_key_at_once_are_one_job(world: World) -> None:
     assert list(world.scheduler.queue) == ["1"]
 
 
-async def test_another_body_under_the_same_key_is_refused(world: World) -> None:
+async def test_submission_key_other_body(world: World) -> None:
     await submitted(world)
     with pytest.raises(IdempotencyKeyReused):
         await world.submitter.submit(UNASKED, replace(world.spec, name="other"), KEY)
     assert list(world.scheduler.queue) == ["1"]
 
 
-async def test_a_key_is_remembered_across_restarts_for_as_long_as_the_setting_says(
+async def test_submission_key_expiry_after_restart(
     world: World,
 ) -> None:
     first = (await submitted(world)).record
@@ -504,7 +490,7 @@ async def test_a_key_is_remembered_across_restarts_for_as_long_as_the_setting_sa
     assert not (await submitted(world)).is_replay
 
 
-async def test_a_repetition_needs_neither_the_files_nor_the_scheduler(world: World) -> None:
+async def test_submission_key_repeated_without_files(world: World) -> None:
     first = (await submitted(world)).record
     (world.directory / "run.sh").unlink()
     world.runner._rejection = lambda: CircuitOpen("It is away.")
@@ -514,7 +500,7 @@ async def test_a_repetition_needs_neither_the_files_nor_the_scheduler(world: Wor
 # Deleting what nobody has found yet
 
 
-async def test_a_job_deleted_before_it_is_found_is_cancelled_then(world: World) -> None:
+async def test_cancel_before_submission_found(world: World) -> None:
     world.scheduler.fail_next("submit", TIMED_OUT, after_effect=True)
     world.scheduler.fail_next("find", AWAY)
     record = (await submitted(world)).record
@@ -526,9 +512,7 @@ async def test_a_job_deleted_before_it_is_found_is_cancelled_then(world: World) 
 
 
 @pytest.mark.parametrize("restarts", [True, False], ids=["restart", "no restart"])
-async def test_a_job_deleted_before_it_was_taken_is_never_handed_over_again(
-    world: World, restarts: bool
-) -> None:
+async def test_cancel_before_submission_accepted(world: World, restarts: bool) -> None:
     world.scheduler.fail_next("submit", TIMED_OUT)
     record = (await submitted(world)).record
     await world.changer.cancel(UNASKED, record.uid)
@@ -541,7 +525,7 @@ async def test_a_job_deleted_before_it_was_taken_is_never_handed_over_again(
     assert world.scheduler.calls["submit"] == 1
 
 
-async def test_a_job_deleted_while_it_is_handed_over_again_is_cancelled(world: World) -> None:
+async def test_cancel_during_repeated_submission(world: World) -> None:
     world.scheduler.fail_next("submit", TIMED_OUT)
     record = (await submitted(world)).record
     answer = world.scheduler.hold_back_next("submit")
@@ -557,7 +541,7 @@ async def test_a_job_deleted_while_it_is_handed_over_again_is_cancelled(world: W
     assert (await on_disk(world, record.uid)).failure_kind is FailureKind.CANCELLED
 
 
-async def test_a_job_deleted_as_its_id_is_being_written_is_cancelled(world: World) -> None:
+async def test_cancel_while_storing_native_id(world: World) -> None:
     """The table may show a record from before another process learnt its id."""
     record = (await submitted(world)).record
     world.table.apply([record.changed(native_id=None)])
@@ -584,16 +568,14 @@ async def killed_during(world: World, key: str | None, *, took_it: bool) -> JobU
 
 @pytest.mark.parametrize("shows_keys", [True, False], ids=["keys listed", "no keys listed"])
 @pytest.mark.parametrize("key", [KEY, None], ids=["key", "no key"])
-async def test_a_job_taken_while_the_service_died_is_found(
-    world: World, key: str | None, shows_keys: bool
-) -> None:
+async def test_crash_submission_accepted(world: World, key: str | None, shows_keys: bool) -> None:
     world.scheduler.shows_keys = shows_keys
     uid = await killed_during(world, key, took_it=True)
     await settled(world)
     assert [world.job(uid).native_id] == in_scheduler(world, uid) == ["1"]
 
 
-async def test_a_job_not_taken_while_the_service_died_is_handed_over_if_it_has_a_key(
+async def test_crash_submission_lost_with_key(
     world: World,
 ) -> None:
     uid = await killed_during(world, KEY, took_it=False)
@@ -603,7 +585,7 @@ async def test_a_job_not_taken_while_the_service_died_is_handed_over_if_it_has_a
     assert [world.job(uid).native_id] == in_scheduler(world, uid) == ["2"]
 
 
-async def test_a_job_not_taken_while_the_service_died_is_given_up_if_it_has_no_key(
+async def test_crash_submission_lost_without_key(
     world: World,
 ) -> None:
     uid = await killed_during(world, None, took_it=False)
@@ -612,7 +594,7 @@ async def test_a_job_not_taken_while_the_service_died_is_given_up_if_it_has_no_k
     assert world.scheduler.calls["submit"] == 1
 
 
-async def test_time_counts_from_when_the_commands_of_the_dead_service_were_ended(
+async def test_crash_settle_time_after_orphans_ended(
     world: World,
 ) -> None:
     """They may submit for as long as the scheduler could not be asked."""
@@ -632,7 +614,7 @@ async def test_time_counts_from_when_the_commands_of_the_dead_service_were_ended
     assert world.scheduler.calls["submit"] == 2
 
 
-async def test_nothing_is_handed_over_while_a_command_of_the_dead_service_does_not_end(
+async def test_crash_orphan_still_running(
     world: World,
 ) -> None:
     await killed_during(world, KEY, took_it=False)
@@ -645,7 +627,7 @@ async def test_nothing_is_handed_over_while_a_command_of_the_dead_service_does_n
     assert world.scheduler.calls["submit"] == 1
 
 
-async def test_account_that_does_not_answer_is_asked_once_in_a_round(world: World) -> None:
+async def test_crash_account_not_answering(world: World) -> None:
     """It can stop the process that ends its commands, for each of its jobs."""
     jobs = [
         submission.intent(
@@ -664,7 +646,7 @@ async def test_account_that_does_not_answer_is_asked_once_in_a_round(world: Worl
     assert asked == ["ana", None]
 
 
-async def test_no_submission_is_begun_while_the_scheduler_is_known_to_be_away(
+async def test_submission_circuit_open(
     world: World,
 ) -> None:
     world.runner._rejection = lambda: CircuitOpen("It is away.")
@@ -674,7 +656,7 @@ async def test_no_submission_is_begun_while_the_scheduler_is_known_to_be_away(
     assert world.scheduler.calls["submit"] == 0
 
 
-async def test_service_restarted_faster_than_it_settles_settles_all_the_same(world: World) -> None:
+async def test_submission_settled_despite_restarts(world: World) -> None:
     world.scheduler.fail_next("submit", TIMED_OUT)
     record = (await submitted(world)).record
     for _ in range(3):

@@ -23,14 +23,14 @@ def resilient(backend: FakeScheduler) -> ResilientBackend:
     return ResilientBackend(backend, failures=5, interval_seconds=1)
 
 
-def test_a_scheduler_that_takes_jobs_is_no_problem() -> None:
+def test_submission_check_accepted() -> None:
     check = SubmissionCheck(resilient(Checked()))
     assert asyncio.run(check.ask())
     assert check.problem is None
 
 
 @pytest.mark.parametrize("kind", [SchedulerError, CommandMissing])
-def test_a_scheduler_that_takes_no_job_is_a_problem_until_it_does(
+def test_submission_check_refused(
     kind: type[SchedulerError],
 ) -> None:
     backend = Checked()
@@ -43,7 +43,7 @@ def test_a_scheduler_that_takes_no_job_is_a_problem_until_it_does(
     assert check.problem is None
 
 
-def test_a_scheduler_that_is_away_tells_nothing() -> None:
+def test_submission_check_scheduler_down() -> None:
     backend = Checked()
     check = SubmissionCheck(resilient(backend))
     backend.error = SchedulerUnavailable("It is away.")
@@ -51,7 +51,7 @@ def test_a_scheduler_that_is_away_tells_nothing() -> None:
     assert check.problem is None
 
 
-def test_a_scheduler_that_cannot_tell_is_no_problem() -> None:
+def test_submission_check_unsupported() -> None:
     assert SubmissionCheck(FakeScheduler()).problem is None
     check = SubmissionCheck(resilient(FakeScheduler()))
     assert asyncio.run(check.ask())

@@ -96,9 +96,7 @@ def noted(world: World) -> list[tuple[str, str | None]]:
     return world.scheduler.asked
 
 
-async def test_job_is_submitted_as_the_account_of_the_user(
-    world: World, looked_as: list[str]
-) -> None:
+async def test_submit_as_account(world: World, looked_as: list[str]) -> None:
     record = (await world.submitter.submit(ANA, world.spec)).record
     assert record.spec is not None
     assert record.spec.run_as == ACCOUNT
@@ -107,13 +105,13 @@ async def test_job_is_submitted_as_the_account_of_the_user(
     assert looked_as == [ACCOUNT, ACCOUNT]
 
 
-async def test_user_without_an_account_submits_nothing(world: World) -> None:
+async def test_user_without_account(world: World) -> None:
     with pytest.raises(NotAuthorized, match="'bob' has no account here"):
         await world.submitter.submit(BOB, world.spec)
     assert world.scheduler.submitted == {}
 
 
-async def test_directory_of_accounts_that_hangs_costs_the_time_limit_alone() -> None:
+async def test_accounts_lookup_hanging() -> None:
     let_go = threading.Event()
 
     class Hanging(Accounts):
@@ -128,7 +126,7 @@ async def test_directory_of_accounts_that_hangs_costs_the_time_limit_alone() -> 
     checker.close()
 
 
-async def test_looks_that_an_account_stops_keep_no_others() -> None:
+async def test_account_stopped_looks_others_unaffected() -> None:
     threads, let_go = path_threads.PathThreads(0.2), threading.Event()
     looks = [threads.run(lambda _: let_go.wait(), "ana") for _ in range(100)]
     outcomes = await asyncio.gather(*looks, return_exceptions=True)
@@ -142,13 +140,13 @@ async def test_looks_that_an_account_stops_keep_no_others() -> None:
     threads.close()
 
 
-async def test_key_stands_for_the_request_and_not_for_the_account(world: World) -> None:
+async def test_idempotency_key_same_for_all_accounts(world: World) -> None:
     first = await world.submitter.submit(ANA, world.spec, "key")
     second = await world.submitter.submit(ANA, world.spec, "key")
     assert (second.is_replay, second.record.uid) == (True, first.record.uid)
 
 
-async def test_job_is_changed_in_the_name_of_its_account(world: World) -> None:
+async def test_hold_and_cancel_as_account(world: World) -> None:
     record = (await world.submitter.submit(ANA, world.spec)).record
     await world.changer.act(Action.HOLD, BOB, record.uid)
     await world.changer.cancel(BOB, record.uid)
@@ -156,16 +154,14 @@ async def test_job_is_changed_in_the_name_of_its_account(world: World) -> None:
 
 
 @pytest.mark.parametrize(("owner", "run_as"), [(ACCOUNT, ACCOUNT), ("root", None), ("gone", None)])
-async def test_job_from_elsewhere_is_changed_in_the_name_of_its_owner_if_a_person(
-    world: World, owner: str, run_as: str | None
-) -> None:
+async def test_cancel_foreign_job_as_owner(world: World, owner: str, run_as: str | None) -> None:
     native_id = world.scheduler.enqueue(owner=owner)
     await world.tick(5)
     await world.changer.cancel(BOB, native_id)
     assert noted(world) == [("cancel", run_as)]
 
 
-async def test_job_from_elsewhere_is_changed_by_the_users_of_its_account_alone(
+async def test_cancel_foreign_job_users_of_account(
     world: World,
 ) -> None:
     """A person of the table, and somebody whose name is that of the person's account."""
@@ -187,7 +183,7 @@ async def test_job_from_elsewhere_is_changed_by_the_users_of_its_account_alone(
     assert noted(world)[-1] == ("cancel", ACCOUNT)
 
 
-async def test_job_of_an_account_is_changed_by_a_service_that_submits_as_itself(
+async def test_cancel_account_job_after_run_as_disabled(
     world: World,
 ) -> None:
     record = (await world.submitter.submit(ANA, world.spec)).record
@@ -198,7 +194,7 @@ async def test_job_of_an_account_is_changed_by_a_service_that_submits_as_itself(
     assert noted(world)[-1] == ("cancel", None)
 
 
-async def test_unclear_job_is_looked_for_among_those_of_its_account(world: World) -> None:
+async def test_find_uncertain_submission_as_account(world: World) -> None:
     lost = SchedulerUnavailable("The network is down.")
     world.scheduler.fail_next("submit", lost, after_effect=True)
     record = (await world.submitter.submit(ANA, world.spec)).record
@@ -206,7 +202,7 @@ async def test_unclear_job_is_looked_for_among_those_of_its_account(world: World
     assert set(noted(world)) == {("find", ACCOUNT)}
 
 
-async def test_promised_job_waits_for_a_directory_of_accounts_that_is_away(
+async def test_repeated_submission_accounts_unavailable(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A directory that is away answers as one that does not know the account (nsswitch.conf(5))."""
@@ -226,9 +222,7 @@ async def test_promised_job_waits_for_a_directory_of_accounts_that_is_away(
     assert world.scheduler.submitted.keys() == {record.key}
 
 
-async def test_script_that_the_account_cannot_read_any_more_is_refused(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_script_unreadable_for_account(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[str] = []
 
     class Closed(HereFiles):

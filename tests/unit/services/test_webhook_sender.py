@@ -52,17 +52,17 @@ def anyio_backend() -> str:
         "2001:0:53aa:64c:0:0:80ff:fffe",
     ],
 )
-def test_address_that_is_not_public(address: str) -> None:
+def test_address_not_public(address: str) -> None:
     assert not is_allowed(ip_address(address), PUBLIC)
 
 
 @pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "64:ff9b::808:808"])
-def test_address_that_is_public(address: str) -> None:
+def test_address_public(address: str) -> None:
     assert is_allowed(ip_address(address), PUBLIC)
     assert not is_allowed(ip_address(address), HERE)
 
 
-def test_address_in_a_network_of_the_site() -> None:
+def test_address_in_allowed_network() -> None:
     networks: Networks = (ip_network("10.20.0.0/16"), ip_network("fd00:1::/32"))
     allowed = {"10.20.3.4", "::ffff:10.20.3.4", "fd00:1::5"}
     for address in (*allowed, "10.21.0.1", "8.8.8.8", "fd00:2::5"):
@@ -88,7 +88,7 @@ def test_address_in_a_network_of_the_site() -> None:
         "http://portal.example/\r\nX: y",
     ],
 )
-def test_url_that_no_webhook_may_have(url: str) -> None:
+def test_url_invalid(url: str) -> None:
     with pytest.raises(InvalidWebhook) as refused:
         check_url(url, PUBLIC)
     assert refused.value.field == "url"
@@ -97,11 +97,11 @@ def test_url_that_no_webhook_may_have(url: str) -> None:
 @pytest.mark.parametrize(
     "url", ["https://portal.example", "http://8.8.8.8/x?y=1", "https://[2606:4700::1111]:8443/"]
 )
-def test_url_that_a_webhook_may_have(url: str) -> None:
+def test_url_valid(url: str) -> None:
     check_url(url, PUBLIC)
 
 
-async def test_send_to_an_address_that_is_allowed() -> None:
+async def test_send_allowed_address() -> None:
     with receiving() as receiver:
         async with WebhookSender(HERE) as sender:
             reply = await sender.send(receiver.url, {"webhook-id": "1"}, b'{"a":1}')
@@ -112,7 +112,7 @@ async def test_send_to_an_address_that_is_allowed() -> None:
     assert message.headers["user-agent"].startswith("hpc-queue-api/")
 
 
-async def test_send_to_an_address_that_is_forbidden() -> None:
+async def test_send_forbidden_address() -> None:
     with receiving() as receiver:
         async with WebhookSender(PUBLIC) as sender:
             reply = await sender.send(receiver.url, {}, b"{}")
@@ -121,7 +121,7 @@ async def test_send_to_an_address_that_is_forbidden() -> None:
     assert receiver.messages == []
 
 
-async def test_send_to_a_name_that_leads_home(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_send_dns_rebinding(monkeypatch: pytest.MonkeyPatch) -> None:
     """The address that was looked at is connected to, whatever the name means a moment later."""
     answers = [["127.0.0.1"], ["10.9.8.7"], ["10.9.8.7", "127.0.0.1"]]
 
@@ -141,7 +141,7 @@ async def test_send_to_a_name_that_leads_home(monkeypatch: pytest.MonkeyPatch) -
     assert {message.headers["host"] for message in receiver.messages} == {host}
 
 
-async def test_send_follows_no_redirect() -> None:
+async def test_send_redirect() -> None:
     with receiving() as receiver, receiving() as other:
         receiver.answer = lambda _: (307, {"Location": other.url})
         async with WebhookSender(HERE) as sender:
@@ -160,9 +160,7 @@ async def test_send_follows_no_redirect() -> None:
         ({"Retry-After": "soon"}, None),
     ],
 )
-async def test_send_when_the_receiver_asks_for_a_pause(
-    header: dict[str, str], pause: timedelta | None
-) -> None:
+async def test_send_retry_after(header: dict[str, str], pause: timedelta | None) -> None:
     with receiving() as receiver:
         receiver.answer = lambda _: (503, header)
         async with WebhookSender(HERE) as sender:
@@ -170,7 +168,7 @@ async def test_send_when_the_receiver_asks_for_a_pause(
     assert (reply.code, reply.pause) == (503, pause)
 
 
-async def test_send_where_nobody_listens() -> None:
+async def test_send_receiver_not_listening() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         async with WebhookSender(HERE) as sender:
@@ -179,7 +177,7 @@ async def test_send_where_nobody_listens() -> None:
     assert "cannot be reached" in str(reply.problem)
 
 
-async def test_send_to_a_receiver_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_send_receiver_hanging(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_TIMEOUT_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         async with WebhookSender(HERE) as sender:

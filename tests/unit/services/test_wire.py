@@ -96,9 +96,7 @@ FRESHNESS = [FRESH, Freshness(T0, stale=True), Freshness(None, stale=True)]
 
 @pytest.mark.parametrize("freshness", FRESHNESS, ids=["fresh", "stale", "never asked"])
 @pytest.mark.parametrize("record", KINDS.values(), ids=KINDS)
-def test_a_job_of_every_kind_matches_the_documented_schema(
-    record: JobRecord, freshness: Freshness
-) -> None:
+def test_job_json_matches_schema(record: JobRecord, freshness: Freshness) -> None:
     body = JobEntry(record, WIRE).json(freshness)
     job = Job.model_validate_json(body)
     given = json.loads(body)
@@ -111,7 +109,7 @@ def test_a_job_of_every_kind_matches_the_documented_schema(
 
 @pytest.mark.parametrize("usage", [True, False])
 @pytest.mark.anyio
-async def test_a_listing_is_valid_json_packed_or_not(usage: bool) -> None:
+async def test_listing_json_plain_or_gzip(usage: bool) -> None:
     table = JobTable(WIRE)
     for number, record in enumerate(KINDS.values(), 1):
         native_id = None if record.native_id is None else NativeId(str(number))
@@ -127,7 +125,7 @@ async def test_a_listing_is_valid_json_packed_or_not(usage: bool) -> None:
 
 
 @pytest.mark.anyio
-async def test_an_empty_queue_is_an_empty_list() -> None:
+async def test_listing_json_empty_queue() -> None:
     assert await JobTable(WIRE).listing.json(FRESH, usage=False, gzip=False) == (b"[]",)
 
 
@@ -136,7 +134,7 @@ def of(record: JobRecord, freshness: Freshness = FRESH) -> dict[str, object]:
     return body
 
 
-def test_what_was_submitted_comes_back_as_it_was() -> None:
+def test_job_json_submitted_fields() -> None:
     job = of(RUNNING)
     assert job["name"] == SPEC.name
     assert job["workingDirectory"] == SPEC.working_directory
@@ -145,7 +143,7 @@ def test_what_was_submitted_comes_back_as_it_was() -> None:
     assert "never on the wire" not in json.dumps(job)
 
 
-def test_time_limit_of_the_queue_is_none_of_a_job_that_asked_for_none() -> None:
+def test_job_json_time_limit_of_queue() -> None:
     spec = replace(SPEC, wall_time_limit_seconds=None, has_queue_time_limit=True)
     assert RUNNING.seen is not None
     seen = replace(RUNNING.seen, wall_time_limit_seconds=60)
@@ -153,12 +151,12 @@ def test_time_limit_of_the_queue_is_none_of_a_job_that_asked_for_none() -> None:
     assert of(RUNNING.changed(spec=None, seen=seen))["wallTimeLimit"] == 60
 
 
-def test_where_the_scheduler_put_it_goes_before_where_it_was_asked_to_run() -> None:
+def test_job_json_queue_of_scheduler() -> None:
     assert of(TAKEN)["queue"] == "all.q"
     assert of(RUNNING)["queue"] == "all.q@n1"
 
 
-def test_usage_is_in_the_units_of_the_contract_and_names_the_unknown() -> None:
+def test_usage_json_units_and_unknown() -> None:
     assert of(RUNNING)["resourceUsage"] == {
         "cpuSeconds": 1.5,
         "memoryCpuSeconds": 2.0,
@@ -176,7 +174,7 @@ def used(usage: Usage | None, record: JobRecord = RUNNING) -> Any:
     return of(record.changed(seen=replace(record.seen, usage=usage)))["resourceUsage"]
 
 
-def test_a_finished_job_has_no_memory_and_that_is_known() -> None:
+def test_usage_json_ended_job_memory() -> None:
     usage = used(Usage(cpu_seconds=1.0, memory_bytes=2.0**30), ended(JobState.DONE, exit_code=0))
     assert usage["instantTotalMemory"] == 0.0
     assert "instantTotalMemory" not in usage["unknown"]
@@ -186,25 +184,25 @@ def test_a_finished_job_has_no_memory_and_that_is_known() -> None:
     "usage", [None, Usage(), Usage(sampled_at=T0), Usage(cpu_seconds=float("nan"))]
 )
 @pytest.mark.parametrize("record", [RUNNING, ended(JobState.DONE, exit_code=0)])
-def test_usage_of_which_no_figure_is_known_is_null(usage: Usage | None, record: JobRecord) -> None:
+def test_usage_json_none_known(usage: Usage | None, record: JobRecord) -> None:
     assert used(usage, record) is None
 
 
-def test_usage_that_is_no_number_is_unknown() -> None:
+def test_usage_json_infinite() -> None:
     usage = used(Usage(cpu_seconds=float("inf"), io_wait_seconds=0.0))
     assert usage["cpuSeconds"] == 0.0
     assert "cpuSeconds" in usage["unknown"]
     assert "processIOWaiting" not in usage["unknown"], "a zero that was measured is no guess"
 
 
-def test_usage_without_a_time_is_that_of_the_end() -> None:
+def test_usage_json_time_default() -> None:
     end = ended(JobState.DONE, exit_code=0)
     assert used(Usage(cpu_seconds=1.0), end)["timeInstant"] == "2026-01-05T12:01:10.000Z"
     measured = Usage(cpu_seconds=1.0, sampled_at=T0)
     assert used(measured, end)["timeInstant"] == "2026-01-05T12:00:00.000Z"
 
 
-def test_samples_are_written_as_usage_is() -> None:
+def test_samples_json_as_usage() -> None:
     samples = [Usage(sampled_at=T0), Usage(cpu_seconds=2.0, memory_bytes=0.0, sampled_at=T0)]
     (sample,) = json.loads(WIRE.encode_samples(samples))
     assert ResourceUsage.model_validate(sample).unknown == [
@@ -235,7 +233,7 @@ def in_brasilia(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("in_brasilia")
-def test_times_of_the_original_are_local_without_a_zone() -> None:
+def test_original_times_local() -> None:
     record = ended(JobState.DONE, exit_code=0)
     assert record.seen is not None
     at = T0 + timedelta(seconds=70, microseconds=224496)
@@ -250,7 +248,7 @@ def test_times_of_the_original_are_local_without_a_zone() -> None:
     assert job["asOf"] == "2026-01-05T09:01:30"
 
 
-def test_status_of_the_original_is_as_of_the_last_confirmation() -> None:
+def test_original_last_status_update_time() -> None:
     for record, at in ((RUNNING, FRESH.as_of), (ended(JobState.DONE), T0 + timedelta(seconds=90))):
         job = original(record)
         assert at is not None
@@ -259,18 +257,18 @@ def test_status_of_the_original_is_as_of_the_last_confirmation() -> None:
     assert never["lastStatusUpdateTime"] == format_local_time(RUNNING.state_changed_at)
 
 
-def test_status_of_the_original_is_never_older_than_the_job() -> None:
+def test_original_last_status_update_not_before_change() -> None:
     job = original(TAKEN.changed(state_changed_at=T0 + timedelta(seconds=1)), Freshness(T0, False))
     assert job["lastStatusUpdateTime"] == format_local_time(T0 + timedelta(seconds=1))
 
 
-def test_start_of_a_waiting_job_of_the_original_is_its_submission() -> None:
+def test_original_start_time_waiting_job() -> None:
     job = original(TAKEN)
     assert job["startTime"] == job["submitTime"] == format_local_time(T0)
     assert job["elapsed"] is None
 
 
-def test_text_that_looks_like_the_time_of_the_original_stays_text() -> None:
+def test_original_time_like_text() -> None:
     name = ',"lastStatusUpdateTime":""'
     record = RUNNING.changed(spec=replace(SPEC, name=name, args=(name,)))
     job = original(record)
@@ -280,14 +278,14 @@ def test_text_that_looks_like_the_time_of_the_original_stays_text() -> None:
 
 @pytest.mark.parametrize("record", KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("freshness", FRESHNESS, ids=["fresh", "stale", "never asked"])
-def test_a_job_of_the_original_has_the_same_fields(record: JobRecord, freshness: Freshness) -> None:
+def test_original_job_fields(record: JobRecord, freshness: Freshness) -> None:
     job = original(record, freshness)
     assert list(job) == list(of(record, freshness))
     assert datetime.fromisoformat(job["lastStatusUpdateTime"]).tzinfo is None
 
 
 @pytest.mark.anyio
-async def test_the_listing_of_the_original_holds_active_jobs_only() -> None:
+async def test_original_listing_active_jobs() -> None:
     table = JobTable(ORIGINAL)
     for number, record in enumerate(KINDS.values(), 1):
         native_id = None if record.native_id is None else NativeId(str(number))
@@ -301,7 +299,7 @@ async def test_the_listing_of_the_original_holds_active_jobs_only() -> None:
     }
 
 
-def test_elapsed_counts_from_the_start_to_the_last_confirmation_or_the_end() -> None:
+def test_elapsed_from_start() -> None:
     assert of(TAKEN)["elapsed"] is None
     assert of(RUNNING)["elapsed"] == 50
     assert of(KINDS["missed"])["elapsed"] == 0, "a clock that is behind gives no negative time"
@@ -309,17 +307,17 @@ def test_elapsed_counts_from_the_start_to_the_last_confirmation_or_the_end() -> 
     assert of(RUNNING, Freshness(None, stale=True))["elapsed"] is None
 
 
-def test_a_waiting_or_running_job_is_as_fresh_as_the_listing() -> None:
+def test_as_of_waiting_or_running_job() -> None:
     assert of(RUNNING)["asOf"] == "2026-01-05T12:01:00.000Z"
     assert of(RUNNING, Freshness(T0, stale=True))["stale"] is True
 
 
-def test_an_ended_job_is_as_of_its_end_and_never_stale() -> None:
+def test_as_of_ended_job() -> None:
     job = of(KINDS["done"], Freshness(T0, stale=True))
     assert (job["asOf"], job["stale"]) == ("2026-01-05T12:01:30.000Z", False)
 
 
-def test_only_a_failed_job_has_a_kind_of_failure() -> None:
+def test_failure_kind_failed_jobs_only() -> None:
     kinds = {name: of(record)["failureKind"] for name, record in KINDS.items()}
     assert {name: kind for name, kind in kinds.items() if kind is not None} == {
         "refused": "SCHEDULER_ERROR",
@@ -329,14 +327,14 @@ def test_only_a_failed_job_has_a_kind_of_failure() -> None:
     }
 
 
-def test_text_that_is_no_utf8_is_shown_as_far_as_it_is() -> None:
+def test_job_json_text_not_utf8() -> None:
     job = of(KINDS["no UTF-8, and too large"])
     assert str(job["name"]).startswith("a\ufffd")
     assert job["reservedSlots"] == 10**30
 
 
 @pytest.mark.anyio
-async def test_listing_shares_json_of_large_jobs() -> None:
+async def test_listing_json_large_jobs() -> None:
     table = JobTable(WIRE)
     spec = replace(SPEC, args=("x" * 100_000,))
     large = [

@@ -18,7 +18,7 @@ def _array(number: int) -> tuple[JobRecord, list[JobRecord]]:
     return array, [ended(tasks[0], 5).changed(removed_at=T0), *tasks[1:]]
 
 
-async def test_tasks_are_told_by_their_array(database: Place) -> None:
+async def test_task_states_by_array(database: Place) -> None:
     async with opened(database.url) as store:
         (one, tasks), (other, others) = _array(1), _array(2)
         await add(store, [one, *tasks, other, *others, job(3)])
@@ -37,7 +37,7 @@ async def test_tasks_are_told_by_their_array(database: Place) -> None:
         assert await store.jobs.task_counts([]) == {}
 
 
-async def test_tasks_of_the_release_before_are_counted(database: Place) -> None:
+async def test_task_states_earlier_release(database: Place) -> None:
     async with opened(database.url) as store:
         array, tasks = _array(1)
         damaged = tasks.pop()

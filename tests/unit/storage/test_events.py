@@ -32,7 +32,7 @@ async def numbers(store: Store) -> list[int]:
     return [event.number for event in await store.jobs.events(0, 10**6)]
 
 
-async def test_a_record_and_what_happened_to_it_are_written_together(store: Store) -> None:
+async def test_events_written_with_record(store: Store) -> None:
     (record,) = await add(store, [job(5)])
     await store.jobs.publish([(record, ended(record, 9))], holder=None)
     await store.jobs.change(record.uid, lambda r: r.changed(removed_at=T0))
@@ -47,12 +47,12 @@ async def test_a_record_and_what_happened_to_it_are_written_together(store: Stor
     assert events[0].at == T0
 
 
-async def test_other_peoples_jobs_are_no_events(store: Store) -> None:
+async def test_events_foreign_jobs(store: Store) -> None:
     await add(store, [foreign(3)])
     assert await numbers(store) == []
 
 
-async def test_events_are_read_from_where_a_reader_was(store: Store) -> None:
+async def test_events_from_number(store: Store) -> None:
     records = await add(store, [job(n) for n in range(1, 8)])
     assert [e.number for e in await store.jobs.events(2, 3)] == [3, 4, 5]
     (one,) = await store.jobs.events(0, 9, records[3].uid)
@@ -60,14 +60,14 @@ async def test_events_are_read_from_where_a_reader_was(store: Store) -> None:
     assert await store.jobs.events(7, 9) == []
 
 
-async def test_what_else_is_told_comes_with_it(store: Store) -> None:
+async def test_events_from_drafts(store: Store) -> None:
     told = happening(4)
     await store.jobs.publish([], holder=None, event_drafts=[told])
     (event,) = await store.jobs.events(0, 9)
     assert (event.uid, event.kind, event.at, event.data) == (told.uid, told.kind, T0, told.data)
 
 
-async def test_work_that_was_undone_leaves_no_gap(store: Store) -> None:
+async def test_events_failed_work_no_gap(store: Store) -> None:
     def fails(transaction: Transaction) -> None:
         transaction.event_drafts.append(happening())
         raise LookupError
@@ -84,7 +84,7 @@ async def test_work_that_was_undone_leaves_no_gap(store: Store) -> None:
     assert await numbers(store) == [1, 2, 3]
 
 
-async def test_a_transaction_that_the_database_undid_leaves_no_gap(store: Store) -> None:
+async def test_events_failed_transaction_no_gap(store: Store) -> None:
     def fails(transaction: Transaction) -> None:
         transaction.event_drafts.append(happening())
         transaction.connection.exec_driver_sql("INSERT INTO nowhere VALUES (1)")
@@ -98,7 +98,7 @@ async def test_a_transaction_that_the_database_undid_leaves_no_gap(store: Store)
     assert found == list(range(1, len(found) + 1))
 
 
-async def test_several_services_number_together_and_readers_see_no_gap(shared: Place) -> None:
+async def test_events_several_services_no_gap(shared: Place) -> None:
     async with several(shared.url, 3) as stores:
         seen: list[list[int]] = []
         reading = asyncio.Event()
@@ -131,7 +131,7 @@ def _told_and_undone(transaction: Transaction) -> None:
     raise LookupError
 
 
-async def test_several_services_change_one_record_one_after_the_other(shared: Place) -> None:
+async def test_change_several_services(shared: Place) -> None:
     async with several(shared.url, 2) as stores:
         (record,) = await add(stores[0], [job(1)])
 
@@ -148,7 +148,7 @@ async def test_several_services_change_one_record_one_after_the_other(shared: Pl
         assert now.state_reason == "None" + "x" * 2 * _EACH
 
 
-async def test_several_services_give_a_key_to_one_job(shared: Place) -> None:
+async def test_key_several_services(shared: Place) -> None:
     async with several(shared.url, 2) as stores:
         for number in range(20):
             records = [job(), job()]
@@ -178,7 +178,7 @@ def _send_half_a_step(transaction: Transaction) -> None:
         pytest.param(_send_half_a_step, 0.5, "terminating connection", id="within-a-step"),
     ],
 )
-async def test_a_writer_that_stands_still_does_not_stop_the_others_for_long(
+async def test_writer_stalled_others_continue(
     shared: Place,
     monkeypatch: pytest.MonkeyPatch,
     before: Callable[[Transaction], None],

@@ -25,7 +25,7 @@ _FAILED = 'connection failed: connection to server at "10.0.0.1", port 5433 fail
         ("FATAL:  the database system is starting up", "wait until it is up"),
     ],
 )
-def test_a_server_that_lets_nobody_in_is_told_with_advice(said: str, advice: str) -> None:
+def test_explain_connection_failed(said: str, advice: str) -> None:
     sentence = explain(OSError(_FAILED + said), URL)
     assert advice in sentence
     assert "\n" not in sentence
@@ -43,11 +43,11 @@ def test_a_server_that_lets_nobody_in_is_told_with_advice(said: str, advice: str
         ("canceling statement due to lock timeout", "keeps it locked"),
     ],
 )
-def test_a_server_that_refuses_is_told_with_advice(said: str, advice: str) -> None:
+def test_explain_server_error(said: str, advice: str) -> None:
     assert advice in explain(OSError(said), URL)
 
 
-def test_a_password_is_never_shown() -> None:
+def test_explain_password_hidden() -> None:
     sentence = explain(OSError("with s3cret and 0ther"), URL)
     assert "s3cret" not in sentence
     assert "0ther" not in sentence

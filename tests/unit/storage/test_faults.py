@@ -64,13 +64,13 @@ async def listing(store: Store) -> list[JobRecord]:
 # SQLite
 
 
-async def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+async def test_sqlite_folder_missing(tmp_path: Path) -> None:
     said = await refusal(f"sqlite:///{tmp_path}/nowhere/jobs.sqlite3")
     assert "nowhere/jobs.sqlite3" in said
     assert said.endswith("Its folder is missing.")
 
 
-async def test_a_file_that_is_no_database_is_told_and_left_as_it_is(path: Path) -> None:
+async def test_sqlite_file_not_database(path: Path) -> None:
     content = b"not a database at all, " * 100
     overwrite(path, content)
     said = await refusal(f"sqlite:///{path}")
@@ -79,7 +79,7 @@ async def test_a_file_that_is_no_database_is_told_and_left_as_it_is(path: Path) 
     assert contents(path) == content
 
 
-async def test_a_database_damaged_while_it_was_closed_is_told_and_left_as_it_is(
+async def test_sqlite_file_damaged(
     path: Path,
 ) -> None:
     async with opened(f"sqlite:///{path}") as store:
@@ -93,7 +93,7 @@ async def test_a_database_damaged_while_it_was_closed_is_told_and_left_as_it_is(
     assert contents(path) == content
 
 
-async def test_a_second_service_on_the_same_file_is_refused(path: Path) -> None:
+async def test_sqlite_file_in_use(path: Path) -> None:
     url = f"sqlite:///{path}"
     async with opened(url) as store:
         await add(store, [job(1)])
@@ -104,7 +104,7 @@ async def test_a_second_service_on_the_same_file_is_refused(path: Path) -> None:
         assert len(await listing(store)) == 1, "it was let go"
 
 
-async def test_a_start_that_failed_lets_the_file_go(path: Path) -> None:
+async def test_sqlite_file_released_after_failed_start(path: Path) -> None:
     overwrite(path, b"not a database at all, " * 100)
     store = Database(f"sqlite:///{path}", DEPLOYMENT)
     with pytest.raises(StoreUnavailable, match="damaged"):
@@ -122,7 +122,7 @@ def other_program(path: Path) -> Iterator[sqlite3.Connection]:
     connection.close()
 
 
-async def test_a_program_that_keeps_it_locked_fails_writes_not_reads(
+async def test_sqlite_locked_during_write(
     path: Path, monkeypatch: pytest.MonkeyPatch, other_program: sqlite3.Connection
 ) -> None:
     monkeypatch.setattr(module, "_LOCKED_SECONDS", 0.1)
@@ -141,7 +141,7 @@ async def test_a_program_that_keeps_it_locked_fails_writes_not_reads(
         assert len(await listing(store)) == 2
 
 
-async def test_a_program_that_keeps_it_locked_stops_the_start(
+async def test_sqlite_locked_at_start(
     path: Path, monkeypatch: pytest.MonkeyPatch, other_program: sqlite3.Connection
 ) -> None:
     monkeypatch.setattr(module, "_LOCKED_SECONDS", 0.1)
@@ -152,7 +152,7 @@ async def test_a_program_that_keeps_it_locked_stops_the_start(
         assert await listing(store) == []
 
 
-async def test_a_file_that_may_not_be_written_is_still_read(path: Path) -> None:
+async def test_sqlite_read_only_while_running(path: Path) -> None:
     async with opened(f"sqlite:///{path}") as store:
         (record,) = await add(store, [job(1)])
 
@@ -165,9 +165,7 @@ async def test_a_file_that_may_not_be_written_is_still_read(path: Path) -> None:
         assert await store.jobs.by_uid(record.uid) == record
 
 
-async def test_a_file_that_can_only_be_read_stops_the_start(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_sqlite_read_only_at_start(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with opened(f"sqlite:///{path}"):
         pass
 
@@ -178,7 +176,7 @@ async def test_a_file_that_can_only_be_read_stops_the_start(
     assert "This account may not write to it" in await refusal(f"sqlite:///{path}")
 
 
-async def test_a_table_that_has_gone_fails_every_writer(path: Path) -> None:
+async def test_sqlite_table_missing(path: Path) -> None:
     async with opened(f"sqlite:///{path}") as store:
         await execute(store, "DROP TABLE jobs")
         outcomes = await asyncio.gather(
@@ -201,7 +199,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-async def test_a_full_disk_fails_the_write_and_nothing_else(small_disk: Path) -> None:
+async def test_sqlite_disk_full_during_write(small_disk: Path) -> None:
     async with opened(f"sqlite:///{small_disk}/jobs.sqlite3") as store:
         (before,) = await add(store, [job(1)])
         ballast = small_disk / "ballast"
@@ -220,13 +218,13 @@ async def test_a_full_disk_fails_the_write_and_nothing_else(small_disk: Path) ->
         assert [e.number for e in await store.jobs.events(0, 100)] == list(range(1, 12))
 
 
-async def test_a_disk_that_is_full_at_the_start_is_told(small_disk: Path) -> None:
+async def test_sqlite_disk_full_at_start(small_disk: Path) -> None:
     fill(small_disk)
     said = await refusal(f"sqlite:///{small_disk}/jobs.sqlite3")
     assert "disk" in said
 
 
-async def test_a_lock_left_by_a_killed_service_does_not_stop_the_next(path: Path) -> None:
+async def test_sqlite_lock_file_of_killed_service(path: Path) -> None:
     path.with_name(path.name + ".lock").touch()
     async with opened(f"sqlite:///{path}") as store:
         with path.with_name(path.name + ".lock").open() as lock, pytest.raises(BlockingIOError):
@@ -237,14 +235,14 @@ async def test_a_lock_left_by_a_killed_service_does_not_stop_the_next(path: Path
 # PostgreSQL
 
 
-async def test_a_server_that_is_not_there_is_told() -> None:
+async def test_database_server_unreachable() -> None:
     said = await refusal("postgresql://hpcq:s3cret@127.0.0.1:1/hpcq")
     assert said.endswith("Is its server running, and does DATABASE_URL name its host and port?")
     assert "s3cret" not in said
 
 
 @pytest.mark.postgres
-async def test_a_database_that_is_not_there_is_told() -> None:
+async def test_database_missing() -> None:
     server = real.settings_of("postgres")["DATABASE_URL"]
     said = await refusal(server.rpartition("/")[0] + "/nowhere")
     assert said.endswith("Create it, or correct DATABASE_URL.")
@@ -259,9 +257,7 @@ def server() -> Iterator[PostgreSQL]:
 
 @pytest.mark.postgres
 @pytest.mark.parametrize("how", ["fast", "immediate"])
-async def test_a_server_that_stops_and_comes_back_loses_nothing(
-    server: PostgreSQL, how: Stop
-) -> None:
+async def test_database_server_stopped_and_restarted(server: PostgreSQL, how: Stop) -> None:
     with new_postgresql_database(server.url) as place:
         async with opened(place.url) as store:
             before = await add(store, [job(n) for n in range(1, 30)])
@@ -287,7 +283,7 @@ async def test_a_server_that_stops_and_comes_back_loses_nothing(
 
 
 @pytest.mark.postgres
-async def test_a_server_that_is_restarted_between_two_uses_is_not_noticed(
+async def test_database_server_restarted_while_idle(
     server: PostgreSQL,
 ) -> None:
     with new_postgresql_database(server.url) as place:
@@ -302,7 +298,7 @@ async def test_a_server_that_is_restarted_between_two_uses_is_not_noticed(
 
 
 @pytest.mark.postgres
-async def test_a_server_that_dies_while_something_is_written_leaves_all_or_nothing(
+async def test_database_server_killed_during_write(
     server: PostgreSQL,
 ) -> None:
     with new_postgresql_database(server.url) as place:

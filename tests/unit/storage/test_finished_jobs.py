@@ -45,7 +45,7 @@ async def found(store: Store, **criteria: Any) -> list[int]:
     return (await search(store, JobFilter(**criteria)))[0]
 
 
-async def test_a_job_is_found_once_it_is_over(store: Store) -> None:
+async def test_finished_jobs_after_end(store: Store) -> None:
     (record,) = await add(store, [job(1)])
     assert await found(store) == []
     assert await store.jobs.change(record.uid, lambda r: ended(r, 5)) is not None
@@ -54,20 +54,20 @@ async def test_a_job_is_found_once_it_is_over(store: Store) -> None:
     assert await found(store) == []
 
 
-async def test_a_job_that_runs_again_is_not_found(store: Store) -> None:
+async def test_finished_jobs_requeued(store: Store) -> None:
     (record,) = await add(store, [over(1)])
     await store.jobs.change(record.uid, lambda r: r.changed(state=JobState.REQUEUED))
     assert await found(store) == []
 
 
-async def test_pruned_jobs_are_not_found(store: Store) -> None:
+async def test_finished_jobs_pruned(store: Store) -> None:
     await add(store, [over(1), over(2, seconds=5000)])
     pruner = Pruner(store.database, None)
     await pruner.prune_jobs(ended(job(9), 100).state_changed_at)
     assert await found(store) == [2]
 
 
-async def test_jobs_without_an_end_are_found_but_by_no_time(store: Store) -> None:
+async def test_finished_jobs_without_end_time(store: Store) -> None:
     seen = Observation(native_id=over(1).native_id or "", state=JobState.DONE)  # type: ignore[arg-type]
     await add(store, [over(1).changed(seen=seen), over(2)])
     assert await found(store) == [1, 2]
@@ -75,23 +75,21 @@ async def test_jobs_without_an_end_are_found_but_by_no_time(store: Store) -> Non
     assert await found(store, ended_before=2**60) == [2]
 
 
-async def test_one_of_several_values_is_looked_for(store: Store) -> None:
+async def test_finished_jobs_several_values(store: Store) -> None:
     await add(store, [over(1, "ana"), over(2, "bob"), over(3, "eva"), over(4, "ana", name="x")])
     assert await found(store, owners=frozenset({"ana", "bob"})) == [4, 2, 1]
     assert await found(store, owners=frozenset({"ana"}), name="x") == [4]
     assert await found(store, owners=frozenset({"bob"}), name="x") == []
 
 
-async def test_text_that_no_database_holds_is_searched_without_an_error(store: Store) -> None:
+async def test_finished_jobs_text_not_storable(store: Store) -> None:
     await add(store, [over(1, name="a\0b\udc80")])
     assert await found(store, name="a\0b") == []
     assert await found(store) == [1]
     assert (await search(store, JobFilter(), after=(5, "\0\udc80")))[0] == []
 
 
-async def test_a_search_gives_up_after_so_many_rows_and_goes_on_from_there(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_finished_jobs_row_limit(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finished_jobs, "_LOOKED_AT_MOST", 8)
     monkeypatch.setattr(finished_jobs, "_FIRST_READ", 2)
     await add(store, [over(n, name="rare" if n == 2 else "common") for n in range(1, 31)])
@@ -108,7 +106,7 @@ async def test_a_search_gives_up_after_so_many_rows_and_goes_on_from_there(
 
 
 @pytest.mark.parametrize("most", [3, 10_000])
-async def test_one_persons_jobs_are_sorted_by_submission_however_many(
+async def test_finished_jobs_of_owner_by_submit_time(
     store: Store, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     records = [over(n, "ana" if n % 2 else "bob", seconds=100 - n) for n in range(1, 9)]
@@ -125,7 +123,7 @@ async def test_one_persons_jobs_are_sorted_by_submission_however_many(
     assert numbers == [int(record.native_id or 0) for record in expected]
 
 
-async def test_a_user_finds_their_own_jobs_alone(store: Store) -> None:
+async def test_finished_jobs_of_user(store: Store) -> None:
     mine = over(1).changed(submitted_by="ana")
     await add(store, [mine, over(2).changed(submitted_by="bob"), over(3)])
     assert (await search(store, JobFilter(), user="ana"))[0] == [1]
@@ -151,7 +149,7 @@ async def test_a_user_finds_their_own_jobs_alone(store: Store) -> None:
     ],
 )
 @pytest.mark.parametrize("after", [None, (10, "u")])
-async def test_every_search_walks_along_an_index(
+async def test_finished_jobs_index_used(
     path: Any, criteria: JobFilter, order: JobOrder, after: SortKey | None
 ) -> None:
     plans = []
@@ -177,7 +175,7 @@ async def test_every_search_walks_along_an_index(
         assert not any("TEMP B-TREE" in step for plan in plans for step in plan)
 
 
-async def test_a_database_of_the_release_before_is_filled(database: Place) -> None:
+async def test_finished_jobs_filled_after_upgrade(database: Place) -> None:
     async with opened(database.url) as store:
         records = [over(1), over(2, name="other"), job(3), over(4).changed(removed_at=T0), over(5)]
         await add(store, records)

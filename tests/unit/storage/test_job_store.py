@@ -61,7 +61,7 @@ async def listing(store: Store) -> list[JobRecord]:
     return await store.jobs.open_or_recent(LONG_AGO, 1000)
 
 
-async def test_a_record_comes_back_as_it_was(store: Store) -> None:
+async def test_record_roundtrip(store: Store) -> None:
     await add(store, [FULL])
     found = await store.jobs.by_uid(FULL.uid)
     assert found == FULL
@@ -70,21 +70,21 @@ async def test_a_record_comes_back_as_it_was(store: Store) -> None:
     assert found.created_at.tzinfo is not None
 
 
-async def test_text_that_is_no_utf8_and_numbers_of_any_size_come_back(store: Store) -> None:
+async def test_record_roundtrip_not_utf8_and_large_numbers(store: Store) -> None:
     assert FULL.seen is not None
     odd = FULL.changed(seen=replace(FULL.seen, name="a\udcff\ud83d\0", slots=10**30))
     await add(store, [odd])
     assert await store.jobs.by_uid(odd.uid) == odd
 
 
-async def test_what_is_not_there_is_none(store: Store) -> None:
+async def test_record_missing(store: Store) -> None:
     assert await store.jobs.by_uid(JobUid.new()) is None
     assert await store.jobs.by_native_id(NativeId("5")) is None
     assert await store.jobs.change(JobUid.new(), lambda record: record) is None
     assert await listing(store) == []
 
 
-async def test_a_change_sees_what_was_written_last_and_counts_revisions(store: Store) -> None:
+async def test_change_concurrent_revisions(store: Store) -> None:
     record = job()
     await store.jobs.create(record)
     changes = [
@@ -100,26 +100,26 @@ async def test_a_change_sees_what_was_written_last_and_counts_revisions(store: S
     assert sorted(r.revision for r in changed if r) == list(range(1, 21))
 
 
-async def test_a_change_of_nothing_writes_nothing(store: Store) -> None:
+async def test_change_without_difference(store: Store) -> None:
     await add(store, [FULL])
     assert await store.jobs.change(FULL.uid, lambda record: record) == FULL
     assert (await store.jobs.events(1, 10)) == []
 
 
-async def test_of_several_jobs_with_a_number_the_newest_is_found(store: Store) -> None:
+async def test_by_native_id_newest(store: Store) -> None:
     old, new = job(5, 0), job(5, 3600)
     await add(store, [new, old])
     assert await store.jobs.by_native_id(NativeId("5")) == new
 
 
-async def test_records_are_found_by_many_uids(store: Store) -> None:
+async def test_by_uids_many(store: Store) -> None:
     records = [job(n) for n in range(1, 1201)]
     await add(store, records)
     found = await store.jobs.by_uids([*(r.uid for r in records), JobUid.new()])
     assert {r.uid for r in found} == {r.uid for r in records}
 
 
-async def test_the_listing_has_what_is_open_or_ended_lately_oldest_first(store: Store) -> None:
+async def test_listing_open_or_recent(store: Store) -> None:
     long_open = job(1, 0)
     ended_long_ago = ended(job(2, 10), 20)
     ended_lately = ended(job(3, 30), 5000)
@@ -140,7 +140,7 @@ async def test_the_listing_has_what_is_open_or_ended_lately_oldest_first(store: 
     ], "all that are open, and one of those that ended at the same moment"
 
 
-async def test_finished_jobs_are_read_in_pages_the_newest_first(store: Store) -> None:
+async def test_finished_jobs_pages(store: Store) -> None:
     records = [ended(job(n), n // 3) for n in range(1, 20)]
     await add(store, [*records, job(99)])
     expected = sorted(records, key=lambda r: (r.state_changed_at, r.uid), reverse=True)
@@ -152,9 +152,7 @@ async def test_finished_jobs_are_read_in_pages_the_newest_first(store: Store) ->
     assert found == expected
 
 
-async def test_deployments_in_one_database_do_not_see_each_other(
-    store: Store, database: Place
-) -> None:
+async def test_deployments_separate(store: Store, database: Place) -> None:
     await add(store, [FULL])
     await store.jobs.create(job(), key())
     if not store.database.is_shared:
@@ -169,7 +167,7 @@ async def test_deployments_in_one_database_do_not_see_each_other(
         assert (await other.jobs.news(0)).changed == []
 
 
-async def test_records_survive_the_end_of_the_service(database: Place) -> None:
+async def test_records_after_reopen(database: Place) -> None:
     async with opened(database.url) as store:
         await add(store, [FULL])
     for _ in range(2):
@@ -177,7 +175,7 @@ async def test_records_survive_the_end_of_the_service(database: Place) -> None:
             assert await listing(store) == [FULL]
 
 
-async def test_what_was_answered_for_survives_kill_9(database: Place) -> None:
+async def test_records_after_kill_9(database: Place) -> None:
     program = f"""
 import asyncio, os, sys
 sys.path[:0] = {sys.path!r}
@@ -197,7 +195,7 @@ asyncio.run(main())
         assert claim.uid == record.uid
 
 
-async def test_text_of_the_scheduler_that_no_column_takes_is_kept_as_far_as_it_goes(
+async def test_scheduler_problem_not_storable(
     store: Store,
 ) -> None:
     await store.jobs.publish([], holder=None, problem="a\0b\udcff é")
@@ -207,7 +205,7 @@ async def test_text_of_the_scheduler_that_no_column_takes_is_kept_as_far_as_it_g
 # Idempotency keys
 
 
-async def test_a_key_belongs_to_the_first_job_that_comes_with_it(store: Store) -> None:
+async def test_key_first_job(store: Store) -> None:
     first, second = job(), job()
     claims = await asyncio.gather(store.jobs.create(first, key()), store.jobs.create(second, key()))
     assert claims[0] is None
@@ -218,14 +216,14 @@ async def test_a_key_belongs_to_the_first_job_that_comes_with_it(store: Store) -
     assert await store.jobs.claim(key("b")) is None
 
 
-async def test_a_key_is_told_with_what_it_was_used_for(store: Store) -> None:
+async def test_key_fingerprint(store: Store) -> None:
     await store.jobs.create(job(), key())
     claim = await store.jobs.claim(key("a", replace(SPEC, slots=2)))
     assert claim is not None
     assert claim.fingerprint == key().fingerprint
 
 
-async def test_a_key_is_forgotten_in_time(store: Store) -> None:
+async def test_key_expiry(store: Store) -> None:
     first, second = job(), job(seconds=86401)
     await store.jobs.create(first, key())
     store.now = T0 + timedelta(days=1)
@@ -238,7 +236,7 @@ async def test_a_key_is_forgotten_in_time(store: Store) -> None:
     assert claim.uid == second.uid
 
 
-async def test_a_key_is_free_again_when_its_job_was_refused(store: Store) -> None:
+async def test_key_freed_after_refusal(store: Store) -> None:
     record = job()
     await store.jobs.create(record, key())
     await store.jobs.change(record.uid, lambda r: submission.failed(r, "no", T0), frees_key=True)
@@ -256,14 +254,14 @@ def commits(store: Store) -> list[str]:
     return seen
 
 
-async def test_writes_of_the_same_moment_share_one_transaction(store: Store) -> None:
+async def test_writes_concurrent_one_transaction(store: Store) -> None:
     seen = commits(store)
     await asyncio.gather(*(store.jobs.create(job(n)) for n in range(100)))
     assert len(seen) == 1
     assert len(await listing(store)) == 100
 
 
-async def test_writes_that_come_while_one_is_under_way_share_the_next(store: Store) -> None:
+async def test_writes_during_transaction_share_next(store: Store) -> None:
     seen = commits(store)
     first = asyncio.create_task(store.jobs.create(job(1)))
     await asyncio.sleep(0)
@@ -273,7 +271,7 @@ async def test_writes_that_come_while_one_is_under_way_share_the_next(store: Sto
     assert len(seen) == 2
 
 
-async def test_work_that_fails_by_itself_fails_alone(store: Store) -> None:
+async def test_write_failed_others_unaffected(store: Store) -> None:
     def defect(_record: JobRecord) -> JobRecord:
         raise ZeroDivisionError
 
@@ -294,7 +292,7 @@ async def test_work_that_fails_by_itself_fails_alone(store: Store) -> None:
     assert [event.uid for event in events] == [twice.uid, first.uid, last.uid]
 
 
-async def test_all_work_of_a_transaction_may_fail_each_for_its_own_reason(store: Store) -> None:
+async def test_writes_all_failed(store: Store) -> None:
     def fail(number: int) -> None:
         raise LookupError(number)
 
@@ -305,7 +303,7 @@ async def test_all_work_of_a_transaction_may_fail_each_for_its_own_reason(store:
     assert [str(outcome) for outcome in outcomes] == ["0", "1", "2"]
 
 
-async def test_a_caller_that_leaves_does_not_take_its_write_back(store: Store) -> None:
+async def test_write_caller_cancelled(store: Store) -> None:
     record = job(1)
     saving = asyncio.create_task(store.jobs.create(record))
     await asyncio.sleep(0)
@@ -314,7 +312,7 @@ async def test_a_caller_that_leaves_does_not_take_its_write_back(store: Store) -
     assert await store.jobs.by_uid(record.uid) == record
 
 
-async def test_closing_finishes_what_is_being_written(database: Place) -> None:
+async def test_close_finishes_writes(database: Place) -> None:
     async with opened(database.url) as store:
         writing = asyncio.create_task(store.jobs.create(FULL))
         await asyncio.sleep(0)
@@ -323,7 +321,7 @@ async def test_closing_finishes_what_is_being_written(database: Place) -> None:
         assert await store.jobs.by_uid(FULL.uid) == FULL
 
 
-async def test_what_comes_after_the_end_is_refused(database: Place) -> None:
+async def test_store_closed(database: Place) -> None:
     async with opened(database.url) as store:
         pass
     with pytest.raises(StoreUnavailable, match="closed"):
@@ -332,7 +330,7 @@ async def test_what_comes_after_the_end_is_refused(database: Place) -> None:
         await store.jobs.by_uid(FULL.uid)
 
 
-async def test_all_that_one_reader_reads_is_of_one_moment(store: Store) -> None:
+async def test_reads_one_snapshot(store: Store) -> None:
     await add(store, [job(1)])
     loop = asyncio.get_running_loop()
     count = sa.text("SELECT count(*) FROM jobs")
@@ -346,7 +344,7 @@ async def test_all_that_one_reader_reads_is_of_one_moment(store: Store) -> None:
     assert await store.database.read(lambda c, _: c.execute(count).scalar_one()) == 2
 
 
-async def test_sqlite_is_synced_at_every_commit(tmp_path: os.PathLike[str]) -> None:
+async def test_sqlite_synchronous_full(tmp_path: os.PathLike[str]) -> None:
     async with opened(f"sqlite:///{tmp_path}/jobs.sqlite3") as store:
 
         def levels(connection: sa.Connection, _deployment: int) -> tuple[object, object]:
@@ -359,7 +357,7 @@ async def test_sqlite_is_synced_at_every_commit(tmp_path: os.PathLike[str]) -> N
 # Publishing
 
 
-async def test_what_another_process_has_changed_is_left_out(store: Store) -> None:
+async def test_publish_changed_by_other_process(store: Store) -> None:
     mine, theirs = job(1), job(2)
     await add(store, [mine, theirs])
     meanwhile = await store.jobs.change(theirs.uid, lambda r: r.changed(removed_at=T0))
@@ -371,18 +369,18 @@ async def test_what_another_process_has_changed_is_left_out(store: Store) -> Non
     assert await store.jobs.by_uid(mine.uid) == written[0]
 
 
-async def test_a_record_that_is_there_is_not_new(store: Store) -> None:
+async def test_publish_existing_record(store: Store) -> None:
     (record,) = await add(store, [job(1)])
     assert await add(store, [record]) == []
 
 
-async def test_a_record_that_has_gone_is_not_written_again(store: Store) -> None:
+async def test_publish_deleted_record(store: Store) -> None:
     record = job(1)
     assert await store.jobs.publish([(record, ended(record, 5))], holder=None) == []
     assert await store.jobs.by_uid(record.uid) is None
 
 
-async def test_somebody_elses_job_goes_and_comes_back(store: Store) -> None:
+async def test_publish_foreign_job_gone_and_back(store: Store) -> None:
     record = foreign(7)
     await add(store, [record])
     change = (await store.jobs.news(None)).change
@@ -397,13 +395,13 @@ async def test_somebody_elses_job_goes_and_comes_back(store: Store) -> None:
     assert await listing(store) == [back]
 
 
-async def test_our_own_jobs_do_not_go(store: Store) -> None:
+async def test_publish_own_job_gone(store: Store) -> None:
     await add(store, [FULL])
     await store.jobs.publish([], holder=None, gone=[FULL.uid])
     assert await listing(store) == [FULL]
 
 
-async def test_news_are_what_was_written_since(store: Store) -> None:
+async def test_news_since_change(store: Store) -> None:
     at = T0 + timedelta(seconds=7)
     await add(store, [job(1)])
     before = await store.jobs.news(None)
@@ -423,9 +421,7 @@ async def test_news_are_what_was_written_since(store: Store) -> None:
 @pytest.mark.parametrize(
     "document", [b"", b"{", b'{"uid": "x"}', b"\xff", b'"\\ud800"', b"[1]", b"\x00" * 100]
 )
-async def test_a_damaged_record_stops_nobody_but_who_asks_for_it(
-    store: Store, document: bytes
-) -> None:
+async def test_record_damaged(store: Store, document: bytes) -> None:
     whole, damaged, done = job(1), job(2), ended(job(3), 5)
     await add(store, [whole, damaged, done])
     await execute(
@@ -447,7 +443,7 @@ async def test_a_damaged_record_stops_nobody_but_who_asks_for_it(
         await store.jobs.change(damaged.uid, lambda record: record)
 
 
-async def test_documents_are_json_that_other_tools_can_read(store: Store) -> None:
+async def test_document_valid_json(store: Store) -> None:
     await add(store, [FULL])
     rows = await store.database.read(
         lambda connection, _: connection.execute(

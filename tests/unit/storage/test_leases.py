@@ -29,7 +29,7 @@ async def run_out(store: Store) -> None:
     await execute(store, "UPDATE leases SET until = until - 3600")
 
 
-async def test_one_has_it_until_it_is_given_back(stores: list[Store]) -> None:
+async def test_lease_held_until_given_back(stores: list[Store]) -> None:
     first, second = lease(stores[0], "a"), lease(stores[1], "b")
     assert await first.take()
     assert not await second.take()
@@ -41,7 +41,7 @@ async def test_one_has_it_until_it_is_given_back(stores: list[Store]) -> None:
     assert not await first.take()
 
 
-async def test_whoever_is_silent_for_too_long_loses_it(stores: list[Store]) -> None:
+async def test_lease_expired(stores: list[Store]) -> None:
     first, second = lease(stores[0], "a"), lease(stores[1], "b")
     assert await first.take()
     await run_out(stores[0])
@@ -49,7 +49,7 @@ async def test_whoever_is_silent_for_too_long_loses_it(stores: list[Store]) -> N
     assert not await first.take()
 
 
-async def test_renewing_makes_it_last(stores: list[Store]) -> None:
+async def test_lease_renewed(stores: list[Store]) -> None:
     first, second = lease(stores[0], "a"), lease(stores[1], "b")
     assert await first.take()
     await run_out(stores[0])
@@ -57,12 +57,12 @@ async def test_renewing_makes_it_last(stores: list[Store]) -> None:
     assert not await second.take()
 
 
-async def test_of_many_that_want_it_one_gets_it(stores: list[Store]) -> None:
+async def test_lease_concurrent(stores: list[Store]) -> None:
     taken = await asyncio.gather(*(lease(stores[n % 2], str(n)).take() for n in range(20)))
     assert taken.count(True) == 1
 
 
-async def test_only_who_has_it_may_publish(stores: list[Store]) -> None:
+async def test_publish_without_lease(stores: list[Store]) -> None:
     first, second = stores
     (record,) = await add(first, [job(1)])
     before = await first.jobs.news(None)
@@ -78,7 +78,7 @@ async def test_only_who_has_it_may_publish(stores: list[Store]) -> None:
     assert await second.jobs.by_uid(record.uid) == written
 
 
-async def test_who_has_lost_it_writes_nothing_more(stores: list[Store]) -> None:
+async def test_publish_after_lease_lost(stores: list[Store]) -> None:
     first, second = stores
     (record,) = await add(first, [job(1)])
     assert await lease(first, "a").take()

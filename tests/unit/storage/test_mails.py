@@ -38,7 +38,7 @@ async def due(mails: DeliveryQueue) -> list[tuple[str, int]]:
     return [(str(event.uid), event.number) for _, event in found]
 
 
-async def test_mails_are_owed_for_jobs_that_ask(store: Store) -> None:
+async def test_mails_due_for_jobs_asking(store: Store) -> None:
     mails = queue(store, MAILS)
     await mails.switch_mails(T0)
     asks, does_not, is_done = await add(store, [mailed(1), job(2), mailed(3)])
@@ -50,7 +50,7 @@ async def test_mails_are_owed_for_jobs_that_ask(store: Store) -> None:
     assert not await mails.is_behind()
 
 
-async def test_mail_of_a_damaged_record_is_left_out(store: Store) -> None:
+async def test_mails_due_damaged_record(store: Store) -> None:
     mails = queue(store, MAILS)
     await mails.switch_mails(T0)
     damaged, other = await add(store, [mailed(1), mailed(2)])
@@ -64,7 +64,7 @@ async def test_mail_of_a_damaged_record_is_left_out(store: Store) -> None:
     assert await due(mails) == [(other.uid, 4)]
 
 
-async def test_mails_are_switched_on_once(store: Store) -> None:
+async def test_mails_switched_on_twice(store: Store) -> None:
     mails = queue(store, MAILS)
     for _ in range(2):
         await mails.switch_mails(T0)
@@ -72,7 +72,7 @@ async def test_mails_are_switched_on_once(store: Store) -> None:
     assert subscriber.kinds == frozenset({EventKind.STATE})
 
 
-async def test_mails_that_are_switched_off_and_on_again(store: Store) -> None:
+async def test_mails_switched_off_and_on(store: Store) -> None:
     """Nobody gets mails of weeks ago."""
     on, off = queue(store, MAILS), queue(store)
     await on.switch_mails(T0)
@@ -91,7 +91,7 @@ async def test_mails_that_are_switched_off_and_on_again(store: Store) -> None:
     assert [uid for uid, _ in await due(on)] == [third.uid]
 
 
-async def test_mails_are_no_webhook(store: Store) -> None:
+async def test_mails_separate_from_webhooks(store: Store) -> None:
     mails, webhooks = queue(store, MAILS), WebhookStore(store.database)
     await mails.switch_mails(T0)
     (record,) = await add(store, [mailed(1)])
@@ -122,7 +122,7 @@ async def test_backlog_of_each_kind(store: Store) -> None:
     assert await queue(store, MAILS).backlog() == {MAILS: Backlog(1, T0 + HOUR)}
 
 
-async def test_subscribers_that_are_not_told_wait(store: Store) -> None:
+async def test_subscribers_paused(store: Store) -> None:
     """The site turned webhooks off for a while; nothing is missed."""
     mails, both = queue(store, MAILS), queue(store, MAILS, WEBHOOKS)
     webhook = Webhook(

@@ -101,7 +101,7 @@ def by_name(records: list[JobRecord]) -> Mapping[str, JobRecord]:
     return {record.spec.name: record for record in records if record.spec is not None}
 
 
-async def test_nothing_of_release_0_1_0_is_lost(database: Place) -> None:
+async def test_migration_0_1_0_rows_kept(database: Place) -> None:
     rows = fill_as_0_1_0_did(database.url)
     async with opened(database.url) as store:
         found = {
@@ -130,7 +130,7 @@ async def test_nothing_of_release_0_1_0_is_lost(database: Place) -> None:
         assert (await store.jobs.events(0, 10)) == []
 
 
-async def test_submissions_that_release_0_1_0_left_open_are_to_be_found_out(
+async def test_migration_0_1_0_open_submissions(
     database: Place,
 ) -> None:
     fill_as_0_1_0_did(database.url)
@@ -153,7 +153,7 @@ async def test_submissions_that_release_0_1_0_left_open_are_to_be_found_out(
     assert "being-removed" in listed
 
 
-async def test_a_damaged_record_does_not_stop_the_migration(database: Place) -> None:
+async def test_migration_damaged_record(database: Place) -> None:
     rows = fill_as_0_1_0_did(database.url)
     left_open = next(row["uid"] for row in rows if row["native_id"] is None)
     with tool(database.url) as connection:
@@ -167,7 +167,7 @@ async def test_a_damaged_record_does_not_stop_the_migration(database: Place) -> 
         assert all(others)
 
 
-async def test_a_migrated_database_is_written_on(database: Place) -> None:
+async def test_migration_then_changes(database: Place) -> None:
     fill_as_0_1_0_did(database.url)
     for _ in range(2):
         async with opened(database.url) as store:
@@ -180,7 +180,7 @@ async def test_a_migrated_database_is_written_on(database: Place) -> None:
             assert changed.revision == listed["queued"].revision + 1
 
 
-async def test_a_migration_that_fails_leaves_the_database_as_it_was(database: Place) -> None:
+async def test_migration_failed_rolled_back(database: Place) -> None:
     fill_as_0_1_0_did(database.url)
     with tool(database.url) as connection:
         # The last table that the migration makes is there already.
@@ -197,7 +197,7 @@ async def test_a_migration_that_fails_leaves_the_database_as_it_was(database: Pl
         assert len(await opened_store.jobs.open_or_recent(LONG_AGO, 100)) == 13
 
 
-async def test_a_database_of_a_newer_release_is_refused_and_left_as_it_is(
+async def test_database_of_newer_release(
     database: Place,
 ) -> None:
     async with opened(database.url) as store:
@@ -211,7 +211,7 @@ async def test_a_database_of_a_newer_release_is_refused_and_left_as_it_is(
 
 
 @pytest.mark.parametrize("release", [None, "0.1.0"])
-async def test_processes_that_start_at_once_all_come_up(shared: Place, release: str | None) -> None:
+async def test_migration_concurrent_starts(shared: Place, release: str | None) -> None:
     expected = len(fill_as_0_1_0_did(shared.url)) if release else 0
     program = f"""
 import asyncio, sys
@@ -238,9 +238,7 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("release", [None, "0.1.0"])
-async def test_the_tables_are_those_that_the_migrations_make(
-    database: Place, release: str | None
-) -> None:
+async def test_migration_tables_match_schema(database: Place, release: str | None) -> None:
     if release:
         fill_as_0_1_0_did(database.url)
     async with opened(database.url):
@@ -257,13 +255,13 @@ async def test_the_tables_are_those_that_the_migrations_make(
         assert compare_metadata(context, without_notes) == []
 
 
-def test_the_newest_migration_is_the_one_that_the_code_expects() -> None:
+def test_migration_head() -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     assert ScriptDirectory.from_config(config).get_heads() == [schema.HEAD]
 
 
-def test_the_package_contains_the_migrations(tmp_path: Path) -> None:
+def test_wheel_contains_migrations(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(build, cwd=INSTALLATION, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")

@@ -29,30 +29,30 @@ async def numbers(store: Store, *versions: str, prefix: str = "NW") -> list[int]
     return [given[key] for key in wanted]
 
 
-async def test_new_ones_are_numbered_in_their_order(store: Store) -> None:
+async def test_numbers_new_versions(store: Store) -> None:
     assert await numbers(store, "v1", "v2", "v3") == [0, 1, 2]
     assert await numbers(store, "v0", "v2", "v25") == [3, 1, 4]
 
 
-async def test_each_prefix_counts_by_itself(store: Store) -> None:
+async def test_numbers_per_prefix(store: Store) -> None:
     assert await numbers(store, "v1", "v2") == [0, 1]
     assert await numbers(store, "v1", "v2", prefix="DC") == [0, 1]
 
 
-async def test_the_number_of_a_version_that_is_gone_is_never_given_again(store: Store) -> None:
+async def test_numbers_not_reused(store: Store) -> None:
     await numbers(store, "v1", "v2")
     assert await numbers(store, "v3") == [2]
     assert await numbers(store, "v2") == [1]
 
 
-async def test_numbers_outlive_the_service(database: Place) -> None:
+async def test_numbers_after_reopen(database: Place) -> None:
     async with opened(database.url) as store:
         await numbers(store, "v2", "v3")
     async with opened(database.url) as store:
         assert await numbers(store, "v1", "v2", "v3") == [2, 0, 1]
 
 
-async def test_replicas_that_see_new_versions_at_once_agree(stores: list[Store]) -> None:
+async def test_numbers_concurrent_replicas(stores: list[Store]) -> None:
     names = [f"v{n}" for n in range(50)]
     one, other = await asyncio.gather(
         numbers(stores[0], *names), numbers(stores[1], *reversed(names))

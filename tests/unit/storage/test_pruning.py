@@ -33,7 +33,7 @@ async def count(store: Store, table: str) -> int:
     return int(number)
 
 
-async def test_records_go_with_their_samples_when_they_ended_long_enough_ago(
+async def test_prune_jobs_with_samples(
     store: Store,
 ) -> None:
     pruner = Pruner(store.database, None, at_once=2)
@@ -56,7 +56,7 @@ async def test_records_go_with_their_samples_when_they_ended_long_enough_ago(
     assert await count(store, "events") > 0, "they have a time of their own"
 
 
-async def test_other_peoples_jobs_go_when_they_are_gone_or_over(store: Store) -> None:
+async def test_prune_foreign_jobs(store: Store) -> None:
     pruner = Pruner(store.database, None)
     gone, runs, over = foreign(1), foreign(2), ended(foreign(3), 10)
     ours = ended(job(4), 10)
@@ -70,7 +70,7 @@ async def test_other_peoples_jobs_go_when_they_are_gone_or_over(store: Store) ->
     assert {r.uid for r in await store.jobs.open_or_recent(LONG_AGO, 9)} == {runs.uid, ours.uid}
 
 
-async def test_events_go_from_the_oldest_on_and_numbers_are_not_used_again(store: Store) -> None:
+async def test_prune_events_oldest_first(store: Store) -> None:
     pruner = Pruner(store.database, None, at_once=2)
     await add(store, [job(n) for n in range(1, 6)])
     store.now = T0 + timedelta(days=2)
@@ -86,7 +86,7 @@ async def test_events_go_from_the_oldest_on_and_numbers_are_not_used_again(store
     assert [e.number for e in await store.jobs.events(0, 10)] == [8]
 
 
-async def test_keys_go_when_they_are_not_remembered_any_more(store: Store) -> None:
+async def test_prune_keys_expired(store: Store) -> None:
     pruner = Pruner(store.database, None, at_once=2)
     for number in range(5):
         await store.jobs.create(job(seconds=number), key(str(number)))
@@ -96,7 +96,7 @@ async def test_keys_go_when_they_are_not_remembered_any_more(store: Store) -> No
     assert [claim is not None for claim in claims] == [False, False, False, True, True]
 
 
-async def test_other_deployments_are_left_alone(store: Store, database: Place) -> None:
+async def test_prune_other_deployments_kept(store: Store, database: Place) -> None:
     await add(store, [ended(job(1), 1)])
     await store.jobs.create(job(), key())
     if not store.database.is_shared:
@@ -114,7 +114,7 @@ async def test_other_deployments_are_left_alone(store: Store, database: Place) -
             assert await prune(never) == 0
 
 
-async def test_only_the_replica_that_asks_the_scheduler_does_so(shared: Place) -> None:
+async def test_prune_without_lease(shared: Place) -> None:
     never = T0 + timedelta(days=9999)
     async with several(shared.url, 2) as (first, second):
         await add(first, [ended(job(1), 1)])
@@ -127,7 +127,7 @@ async def test_only_the_replica_that_asks_the_scheduler_does_so(shared: Place) -
         assert await Pruner(first.database, "a").prune_jobs(never) == 1
 
 
-async def test_writers_get_their_turn_between_two_batches(store: Store) -> None:
+async def test_prune_batches_let_writers_in(store: Store) -> None:
     pruner = Pruner(store.database, None, at_once=1)
     await add(store, [ended(job(n), 1) for n in range(1, 51)])
     left: list[int] = []

@@ -36,7 +36,7 @@ async def filled(store: Store, minutes: int) -> QueueSamples:
     return samples
 
 
-async def test_samples_come_back_oldest_first(store: Store) -> None:
+async def test_samples_oldest_first(store: Store) -> None:
     samples = await filled(store, 3)
     points = await samples.read("batch", T0, T0 + 3 * MINUTE, 1)
     assert [(p.at, p.slots_used, p.slots_queued) for p in points] == [
@@ -47,7 +47,7 @@ async def test_samples_come_back_oldest_first(store: Store) -> None:
     assert first.slots_total is None
 
 
-async def test_steps_have_the_mean_of_their_samples(store: Store) -> None:
+async def test_samples_mean_per_step(store: Store) -> None:
     samples = await filled(store, 10)
     points = await samples.read("batch", T0 + MINUTE, T0 + 9 * MINUTE, 3)
     assert [(p.at, p.slots_used) for p in points] == [
@@ -57,7 +57,7 @@ async def test_steps_have_the_mean_of_their_samples(store: Store) -> None:
     ]
 
 
-async def test_steps_without_samples_are_left_out(store: Store) -> None:
+async def test_samples_missing_steps(store: Store) -> None:
     samples = QueueSamples(store.database, None)
     await samples.write([load()], T0)
     await samples.write([load()], T0 + 60 * MINUTE)
@@ -65,7 +65,7 @@ async def test_steps_without_samples_are_left_out(store: Store) -> None:
     assert [p.at for p in points] == [T0, T0 + 60 * MINUTE]
 
 
-async def test_second_sample_of_a_minute_takes_the_place_of_the_first(store: Store) -> None:
+async def test_samples_same_minute_replaced(store: Store) -> None:
     samples = QueueSamples(store.database, None)
     await samples.write([load(used=1), load("gone")], T0)
     await samples.write([load(used=2**40)], T0 + MINUTE / 2)
@@ -74,7 +74,7 @@ async def test_second_sample_of_a_minute_takes_the_place_of_the_first(store: Sto
     assert [await samples.has(name) for name in ("batch", "gone", "none")] == [True, False, False]
 
 
-async def test_samples_of_other_deployments_are_theirs(database: Place) -> None:
+async def test_samples_of_other_deployments(database: Place) -> None:
     async with opened(database.url) as one:
         await filled(one, 1)
     async with opened(database.url, Deployment("2", "LOCAL")) as other:
@@ -83,7 +83,7 @@ async def test_samples_of_other_deployments_are_theirs(database: Place) -> None:
         assert await samples.read("batch", T0, T0 + MINUTE, 1) == []
 
 
-async def test_old_samples_go_an_hour_at_a_time(store: Store) -> None:
+async def test_samples_pruned_hourly(store: Store) -> None:
     samples = await filled(store, 130)
     pruner = Pruner(store.database, None)
     before = T0 + 125 * MINUTE
@@ -93,7 +93,7 @@ async def test_old_samples_go_an_hour_at_a_time(store: Store) -> None:
     assert [p.at for p in points] == [T0 + n * MINUTE for n in range(125, 130)]
 
 
-async def test_sample_is_refused_without_the_lease(shared: Place) -> None:
+async def test_samples_without_lease(shared: Place) -> None:
     async with several(shared.url, 2) as (one, _):
         assert await Lease(one.database, "one", timedelta(minutes=1)).take()
         await QueueSamples(one.database, "one").write([load()], T0)

@@ -48,7 +48,7 @@ async def seconds(store: Store, record: JobRecord) -> list[float]:
     return [(time - T0).total_seconds() for time in times if time is not None]
 
 
-async def test_samples_come_back_as_they_were(store: Store) -> None:
+async def test_samples_roundtrip(store: Store) -> None:
     (record,) = await add(store, [job(1)])
     record = await publish(store, record, running(record, 3, **FULL))
     record = await publish(store, record, running(record, 9, cpu_seconds=2.0))
@@ -60,7 +60,7 @@ async def test_samples_come_back_as_they_were(store: Store) -> None:
     assert await store.jobs.samples(other.uid) == []
 
 
-async def test_a_stored_sample_is_told_and_one_without_room_is_not(store: Store) -> None:
+async def test_samples_events_of_stored(store: Store) -> None:
     (record,) = await add(store, [job(1)])
     for second in (5, 5.5, 6):
         record = await publish(store, record, running(record, second, cpu_seconds=second))
@@ -73,7 +73,7 @@ async def test_a_stored_sample_is_told_and_one_without_room_is_not(store: Store)
     assert record.seen.usage.cpu_seconds == 6
 
 
-async def test_samples_are_thinned_out_as_a_job_goes_on(store: Store) -> None:
+async def test_samples_thinned(store: Store) -> None:
     (record,) = await add(store, [job(1)])
     for second in range(0, 5000, 13):
         record = await publish(store, record, running(record, second, cpu_seconds=second))
@@ -85,7 +85,7 @@ async def test_samples_are_thinned_out_as_a_job_goes_on(store: Store) -> None:
     assert 256 < len(kept) <= SAMPLES_AT_MOST
 
 
-async def test_a_run_that_begins_again_has_samples_of_its_own(store: Store) -> None:
+async def test_samples_of_rerun(store: Store) -> None:
     (record,) = await add(store, [job(1)])
     for second in (0, 100, 2000):
         record = await publish(store, record, running(record, second, cpu_seconds=second))
@@ -94,7 +94,7 @@ async def test_a_run_that_begins_again_has_samples_of_its_own(store: Store) -> N
     assert await seconds(store, record) == [3005]
 
 
-async def test_what_was_not_written_leaves_no_sample(store: Store) -> None:
+async def test_samples_of_unwritten_change(store: Store) -> None:
     (record,) = await add(store, [job(1)])
     await store.jobs.change(record.uid, lambda r: ended(r, 4))
     new = running(record, 3, cpu_seconds=1.0)
@@ -104,7 +104,7 @@ async def test_what_was_not_written_leaves_no_sample(store: Store) -> None:
     assert await store.jobs.samples(record.uid) == []
 
 
-async def test_many_jobs_are_sampled_at_once(store: Store) -> None:
+async def test_samples_many_jobs(store: Store) -> None:
     records = await add(store, [job(n) for n in range(1, 701)])
     for second in (3, 4):
         changes = [(r, running(r, second, cpu_seconds=second)) for r in records]

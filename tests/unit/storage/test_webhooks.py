@@ -65,7 +65,7 @@ async def note(webhooks: Webhooks, number: int, status: DeliveryStatus) -> Deliv
     return noted
 
 
-async def test_webhook_is_read_as_it_was_added(webhooks: Webhooks) -> None:
+async def test_webhook_roundtrip(webhooks: Webhooks) -> None:
     every, some = webhook("a"), webhook("b", frozenset({EventKind.STATE, EventKind.DELETED}))
     await webhooks.add(every)
     await webhooks.add(some)
@@ -76,7 +76,7 @@ async def test_webhook_is_read_as_it_was_added(webhooks: Webhooks) -> None:
             await missing
 
 
-async def test_events_before_a_webhook_are_not_sent(store: Store, webhooks: Webhooks) -> None:
+async def test_webhook_earlier_events(store: Store, webhooks: Webhooks) -> None:
     (record,) = await add(store, [job(1)])
     await webhooks.add(webhook())
     assert not await webhooks.is_behind()
@@ -87,7 +87,7 @@ async def test_events_before_a_webhook_are_not_sent(store: Store, webhooks: Webh
     assert await due(webhooks) == [2]
 
 
-async def test_each_event_is_owed_once(store: Store, webhooks: Webhooks) -> None:
+async def test_webhook_events_enqueued_once(store: Store, webhooks: Webhooks) -> None:
     await webhooks.add(webhook("a"))
     await add(store, [job(1), job(2)])
     assert await webhooks.enqueue(T0) == 2
@@ -101,7 +101,7 @@ async def test_each_event_is_owed_once(store: Store, webhooks: Webhooks) -> None
     assert third.native_id == "3"
 
 
-async def test_events_that_are_not_wanted_are_seen(store: Store, webhooks: Webhooks) -> None:
+async def test_webhook_unwanted_events(store: Store, webhooks: Webhooks) -> None:
     await webhooks.add(webhook("a", frozenset({EventKind.STATE})))
     (record,) = await add(store, [job(1)])
     assert await webhooks.enqueue(T0) == 1
@@ -114,7 +114,7 @@ async def test_events_that_are_not_wanted_are_seen(store: Store, webhooks: Webho
 
 @pytest.mark.parametrize("end", [DeliveryStatus.DELIVERED, DeliveryStatus.FAILED])
 @pytest.mark.parametrize("together", [True, False])
-async def test_messages_of_one_job_go_one_after_the_other(
+async def test_webhook_messages_of_one_job_in_order(
     store: Store, webhooks: Webhooks, together: bool, end: DeliveryStatus
 ) -> None:
     await webhooks.add(webhook())
@@ -134,7 +134,7 @@ async def test_messages_of_one_job_go_one_after_the_other(
     assert await webhooks.pending() == {"a": 2}
 
 
-async def test_deliveries_are_listed_from_the_newest(store: Store, webhooks: Webhooks) -> None:
+async def test_deliveries_newest_first(store: Store, webhooks: Webhooks) -> None:
     await webhooks.add(webhook())
     await add(store, [job(1), job(2), job(3)])
     await webhooks.enqueue(T0)
@@ -149,7 +149,7 @@ async def test_deliveries_are_listed_from_the_newest(store: Store, webhooks: Web
     assert done.number == 2
 
 
-async def test_problem_is_kept_whatever_a_receiver_says(store: Store, webhooks: Webhooks) -> None:
+async def test_delivery_problem_any_text(store: Store, webhooks: Webhooks) -> None:
     await webhooks.add(webhook())
     await add(store, [job(1)])
     await webhooks.enqueue(T0)
@@ -159,7 +159,7 @@ async def test_problem_is_kept_whatever_a_receiver_says(store: Store, webhooks: 
     assert noted.last_problem == "No? é"
 
 
-async def test_removed_webhook_is_owed_nothing(store: Store, webhooks: Webhooks) -> None:
+async def test_webhook_removed(store: Store, webhooks: Webhooks) -> None:
     await webhooks.add(webhook("a"))
     await add(store, [job(1)])
     await webhooks.enqueue(T0)
@@ -169,7 +169,7 @@ async def test_removed_webhook_is_owed_nothing(store: Store, webhooks: Webhooks)
     assert await webhooks.enqueue(T0) == 0
 
 
-async def test_disabled_webhook_is_owed_nothing(store: Store, webhooks: Webhooks) -> None:
+async def test_webhook_disabled(store: Store, webhooks: Webhooks) -> None:
     await webhooks.add(webhook())
     await add(store, [job(1)])
     await webhooks.enqueue(T0)
@@ -182,7 +182,7 @@ async def test_disabled_webhook_is_owed_nothing(store: Store, webhooks: Webhooks
     assert given_up.status is DeliveryStatus.FAILED
 
 
-async def test_deliveries_go_with_their_events(store: Store, webhooks: Webhooks) -> None:
+async def test_deliveries_pruned_with_events(store: Store, webhooks: Webhooks) -> None:
     await webhooks.add(webhook())
     await add(store, [job(1)])
     store.now = T0 + 2 * HOUR

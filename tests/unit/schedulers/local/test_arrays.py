@@ -54,7 +54,7 @@ def end(array: LocalArray, job: LocalJob, kind: str | None) -> JobState | None:
     return array.on_end()
 
 
-def test_task_is_named_after_its_array() -> None:
+def test_task_ids_and_outputs() -> None:
     array, (first, _) = array_of(2)
     seen = first.observe(SITE)
     assert (seen.native_id, seen.array_job_id, seen.array_task_id) == ("10[0]", "10", 0)
@@ -65,7 +65,7 @@ def test_task_is_named_after_its_array() -> None:
     assert array.whole.is_whole_array and not first.is_whole_array
 
 
-def test_forms_of_ids() -> None:
+def test_id_forms() -> None:
     assert all(map(is_local, map(_id, ("1", "12[3]", "12[0]"))))
     assert not any(map(is_local, map(_id, ("0", "012", "12[03]", "12_3", "12.host"))))
 
@@ -74,7 +74,7 @@ def _id(text: str) -> NativeId:
     return NativeId(text)
 
 
-def test_array_is_over_with_its_last_task_and_failed_if_one_did() -> None:
+def test_array_end_after_last_task() -> None:
     array, jobs = array_of(3)
     assert end(array, jobs[2], None) is None
     assert end(array, jobs[0], "SIGNAL") is None
@@ -83,7 +83,7 @@ def test_array_is_over_with_its_last_task_and_failed_if_one_did() -> None:
     assert end(array, jobs[0], None) is JobState.DONE
 
 
-def test_unchanged_array_is_the_same_object() -> None:
+def test_array_unchanged_same_object() -> None:
     array, jobs = array_of(3)
 
     def observe() -> Observation:
@@ -97,7 +97,7 @@ def test_unchanged_array_is_the_same_object() -> None:
     assert observe().state is JobState.RUNNING
 
 
-def test_tasks_wait_for_their_turn_in_their_order() -> None:
+def test_turns_max_running() -> None:
     _, jobs = array_of(5, max_running=2)
     turns = Turns()
     assert [turns.take(job) for job in jobs] == [True, True, False, False, False]
@@ -116,7 +116,7 @@ def test_tasks_wait_for_their_turn_in_their_order() -> None:
     assert turns.take(jobs[0]), "all is forgotten"
 
 
-def test_tasks_that_run_after_a_restart_keep_their_turns() -> None:
+def test_turns_after_restart() -> None:
     _, jobs = array_of(4, max_running=1)
     turns = Turns()
     turns.keep(jobs[0])
@@ -127,7 +127,7 @@ def test_tasks_that_run_after_a_restart_keep_their_turns() -> None:
     assert turns.give_back(jobs[1]) is jobs[2]
 
 
-def test_array_without_a_limit_knows_no_turns() -> None:
+def test_turns_without_limit() -> None:
     _, jobs = array_of(3)
     turns = Turns()
     assert all(map(turns.take, jobs))
@@ -135,12 +135,12 @@ def test_array_without_a_limit_knows_no_turns() -> None:
     assert [turns.give_back(job) for job in jobs] == [None] * 3
 
 
-def test_spec_keeps_its_array_in_the_spool() -> None:
+def test_spec_with_array_roundtrip() -> None:
     spec = array_of(3, max_running=2)[0].whole.spec
     assert spec_from_json(spec_to_json(spec)) == spec
 
 
-def test_discard_of_many_gives_no_turn_to_those_that_go_too() -> None:
+def test_discard_all_and_turns() -> None:
     queue, (_, jobs) = JobQueue(4), array_of(5, max_running=1)
     for job in jobs:
         queue.add(job)

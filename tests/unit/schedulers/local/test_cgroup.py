@@ -49,7 +49,7 @@ def leaf(path: Path, limit_bytes: float | None = None) -> JobCgroup:
     return made
 
 
-def test_what_is_not_there_is_none(tmp_path: Path) -> None:
+def test_cgroup_without_controllers(tmp_path: Path) -> None:
     job = leaf(group(tmp_path / "1.1"), 100 * MIB)
     assert job.usage() == (2.5, None, None, None)
     assert not job.limits_memory
@@ -57,18 +57,18 @@ def test_what_is_not_there_is_none(tmp_path: Path) -> None:
     assert leaf(tmp_path / "empty").usage() == (None, None, None, None)
 
 
-def test_a_group_that_cannot_be_made_is_none(tmp_path: Path) -> None:
+def test_cgroup_not_creatable(tmp_path: Path) -> None:
     assert JobCgroup.make(tmp_path / "no" / "such", None) is None
 
 
-def test_page_cache_is_not_the_jobs_memory_but_shared_memory_is(tmp_path: Path) -> None:
+def test_usage_page_cache_and_shared_memory(tmp_path: Path) -> None:
     path = group(tmp_path, memory(900 * MIB, file=800 * MIB, shmem=50 * MIB, peak=1000 * MIB))
     seen = leaf(path).usage()
     assert seen.memory_bytes == 150 * MIB
     assert seen.max_memory_bytes == 250 * MIB
 
 
-def test_the_peak_is_the_highest_that_was_seen_or_told(tmp_path: Path) -> None:
+def test_usage_peak_memory(tmp_path: Path) -> None:
     path = group(tmp_path, memory(300 * MIB))
     job = leaf(path)
     assert job.usage().max_memory_bytes == 300 * MIB
@@ -80,7 +80,7 @@ def test_the_peak_is_the_highest_that_was_seen_or_told(tmp_path: Path) -> None:
     assert job.usage().max_memory_bytes == 300 * MIB
 
 
-def test_a_limit_is_set_for_the_whole_group(tmp_path: Path) -> None:
+def test_memory_limit_of_group(tmp_path: Path) -> None:
     path = group(tmp_path, memory(0))
     job = leaf(path, 100.0 * MIB)
     assert job.limits_memory
@@ -100,7 +100,7 @@ def test_a_limit_is_set_for_the_whole_group(tmp_path: Path) -> None:
         (None, "oom 0\noom_kill 1\n", "machine ran out"),
     ],
 )
-def test_a_kill_for_want_of_memory_is_told(
+def test_out_of_memory_reason(
     tmp_path: Path, limit: float | None, events: str, words: str | None
 ) -> None:
     path = group(tmp_path, memory(0))
@@ -111,7 +111,7 @@ def test_a_kill_for_want_of_memory_is_told(
     assert (reason is None) == (words is None)
 
 
-def test_a_controller_that_was_switched_off_never_counts_again(tmp_path: Path) -> None:
+def test_usage_controller_switched_off(tmp_path: Path) -> None:
     path = group(tmp_path, memory(300 * MIB))
     job = leaf(path, 400 * MIB)
     meter = UsageMeter(job)
@@ -124,7 +124,7 @@ def test_a_controller_that_was_switched_off_never_counts_again(tmp_path: Path) -
     assert meter.final()["max_memory_bytes"] >= 300 * MIB
 
 
-def test_each_figure_comes_from_the_group_where_it_has_it(tmp_path: Path) -> None:
+def test_usage_figures_per_controller(tmp_path: Path) -> None:
     job = leaf(group(tmp_path, memory(300 * MIB), {"io.stat": IO_STAT}))
     meter = UsageMeter(job)
     during, final = meter.sample([]), meter.final()
@@ -136,12 +136,12 @@ def test_each_figure_comes_from_the_group_where_it_has_it(tmp_path: Path) -> Non
     assert (during["memory_bytes"], final["memory_bytes"]) == (300 * MIB, 0.0)
 
 
-def test_members_are_those_that_can_be_seen(tmp_path: Path) -> None:
+def test_members_visible_pids(tmp_path: Path) -> None:
     job = leaf(group(tmp_path, {"cgroup.procs": "12\n0\n345\n"}))
     assert job.members() == [12, 345]
 
 
-def test_groups_that_a_job_made_are_removed_with_its_own(tmp_path: Path) -> None:
+def test_remove_nested_groups(tmp_path: Path) -> None:
     job = leaf(tmp_path / "1.1")
     (tmp_path / "1.1" / "a" / "b").mkdir(parents=True)
     job.remove()
@@ -149,12 +149,12 @@ def test_groups_that_a_job_made_are_removed_with_its_own(tmp_path: Path) -> None
     job.remove()
 
 
-def test_all_devices_count() -> None:
+def test_io_stat_all_devices() -> None:
     assert nested_total(IO_STAT, ("rbytes", "wbytes")) == IO_BYTES
     assert nested_total("", ("rbytes",)) == 0
 
 
 @given(st.text())
-def test_no_content_breaks_the_readers(text: str) -> None:
+def test_readers_any_text(text: str) -> None:
     assert all(isinstance(value, int) for value in flat_keyed(text).values())
     assert nested_total(text, ("rbytes", "wbytes")) >= 0

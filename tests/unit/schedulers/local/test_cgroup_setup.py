@@ -50,7 +50,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> None:
         ("0::/docker/8f/x\n", CONTAINER, "x"),
     ],
 )
-def test_the_own_group_is_found(tmp_path: Path, cgroup: str, mounts: str, below: str) -> None:
+def test_find_cgroup_own(tmp_path: Path, cgroup: str, mounts: str, below: str) -> None:
     path = group(tmp_path, below)
     assert find_cgroup(process(tmp_path, cgroup, mounts)).path == path
 
@@ -65,16 +65,14 @@ def test_the_own_group_is_found(tmp_path: Path, cgroup: str, mounts: str, below:
         ("0::/gone\n", HYBRID, "not mounted"),
     ],
 )
-def test_a_group_that_cannot_be_seen_is_said_to_be(
-    tmp_path: Path, cgroup: str, mounts: str, word: str
-) -> None:
+def test_find_cgroup_not_visible(tmp_path: Path, cgroup: str, mounts: str, word: str) -> None:
     group(tmp_path, "")
     group(tmp_path, "outside")
     with pytest.raises(CgroupNotFound, match=word):
         find_cgroup(process(tmp_path, cgroup, mounts))
 
 
-def test_root_leaves_groups_alone_that_nobody_delegated(
+def test_claim_not_delegated(
     tmp_path: Path, measured: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
@@ -84,23 +82,21 @@ def test_root_leaves_groups_alone_that_nobody_delegated(
     assert not (path / "hpcq-1").exists()
 
 
-def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_claim_not_writable(tmp_path: Path) -> None:
     path = group(tmp_path, "")
     (path / "hpcq-1").write_text("in the way")
     with pytest.raises(CgroupsUnusable, match="hpcq-1"):
         claim("hpcq-1", process(tmp_path, "0::/\n"))
 
 
-def test_a_group_that_measures_nothing_is_not_used(tmp_path: Path) -> None:
+def test_claim_without_controllers(tmp_path: Path) -> None:
     path = group(tmp_path, "")
     with pytest.raises(CgroupsUnusable):
         claim("hpcq-1", process(tmp_path, "0::/\n"))
     assert not (path / "hpcq-service").exists()
 
 
-def test_only_the_service_is_moved_before_controllers_are_switched_on(
-    tmp_path: Path, measured: None
-) -> None:
+def test_claim_moves_service_only(tmp_path: Path, measured: None) -> None:
     top = group(tmp_path, "", controllers="cpu io memory", procs=f"{os.getpid()}\n")
     service = group(tmp_path, "hpcq-service")
     group(tmp_path, "hpcq-1")
@@ -110,7 +106,7 @@ def test_only_the_service_is_moved_before_controllers_are_switched_on(
     assert (service / "cgroup.procs").read_text() == str(os.getpid())
 
 
-def test_where_others_are_nothing_is_moved_or_switched_on(tmp_path: Path, measured: None) -> None:
+def test_claim_with_other_processes(tmp_path: Path, measured: None) -> None:
     top = group(tmp_path, "", controllers="io memory", procs=f"1\n{os.getpid()}\n")
     group(tmp_path, "hpcq-1")
     claimed = claim("hpcq-1", process(tmp_path, "0::/\n"))
@@ -119,14 +115,14 @@ def test_where_others_are_nothing_is_moved_or_switched_on(tmp_path: Path, measur
     assert (top / "cgroup.subtree_control").read_text() == ""
 
 
-def test_nothing_is_switched_on_for_the_whole_machine(tmp_path: Path, measured: None) -> None:
+def test_claim_root_cgroup(tmp_path: Path, measured: None) -> None:
     top = group(tmp_path, "", controllers="io memory")
     (top / "cgroup.type").unlink()
     group(tmp_path, "hpcq-1")
     assert claim("hpcq-1", process(tmp_path, "0::/\n")).switched_on == ()
 
 
-def test_what_is_switched_on_already_is_used_and_left_on(tmp_path: Path, measured: None) -> None:
+def test_claim_controllers_already_on(tmp_path: Path, measured: None) -> None:
     group(tmp_path, "", controllers="cpu io memory", subtree_control="cpu memory")
     group(tmp_path, "hpcq-1")
     claimed = claim("hpcq-1", process(tmp_path, "0::/\n"))
@@ -134,14 +130,14 @@ def test_what_is_switched_on_already_is_used_and_left_on(tmp_path: Path, measure
     assert "memory" not in claimed.switched_on
 
 
-def test_a_second_start_finds_the_group_from_inside(tmp_path: Path, measured: None) -> None:
+def test_claim_second_start(tmp_path: Path, measured: None) -> None:
     top = group(tmp_path, "")
     group(tmp_path, "hpcq-service")
     group(tmp_path, "hpcq-1")
     assert claim("hpcq-1", process(tmp_path, "0::/hpcq-service\n")).path == top / "hpcq-1"
 
 
-def test_what_was_switched_on_is_switched_off_below_first(tmp_path: Path) -> None:
+def test_release_switches_off_below_first(tmp_path: Path) -> None:
     top = group(tmp_path, "")
     base = group(tmp_path, "hpcq-1")
     release(base, ("memory",))
@@ -150,7 +146,7 @@ def test_what_was_switched_on_is_switched_off_below_first(tmp_path: Path) -> Non
     release(tmp_path / "gone" / "hpcq-1", ("memory",))
 
 
-def test_groups_of_no_job_are_removed(tmp_path: Path) -> None:
+def test_remove_unused_groups(tmp_path: Path) -> None:
     base = tmp_path / "hpcq-1"
     for name in ("1.1", "2.1/inner", "3.1"):
         (base / name).mkdir(parents=True)

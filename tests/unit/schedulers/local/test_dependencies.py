@@ -43,7 +43,7 @@ def waiting(dependents: Dependents, number: int, *depends_on: Dependency) -> Loc
     [(SUCCESS, {DONE}), (FAILURE, {FAILED}), (ANY, {DONE, FAILED}), (STARTED, {DONE, FAILED})],
 )
 @pytest.mark.parametrize("end", [DONE, FAILED])
-def test_end_of_a_job_frees_those_it_is_for_and_ends_the_others(
+def test_on_end_conditions(
     condition: DependencyCondition, met_by: set[JobState], end: JobState
 ) -> None:
     dependents = Dependents()
@@ -56,7 +56,7 @@ def test_end_of_a_job_frees_those_it_is_for_and_ends_the_others(
     assert dependents.on_end(NativeId("1"), end) == ([], []), "once"
 
 
-def test_start_of_a_job_frees_those_that_wait_for_that_alone() -> None:
+def test_on_start_conditions() -> None:
     dependents = Dependents()
     free = waiting(dependents, 3, on(1, STARTED))
     other = waiting(dependents, 4, on(1, STARTED), on(1, SUCCESS), on(2, ANY))
@@ -67,7 +67,7 @@ def test_start_of_a_job_frees_those_that_wait_for_that_alone() -> None:
     assert dependents.on_end(NativeId("2"), FAILED) == ([other], [])
 
 
-def test_job_that_was_cancelled_waits_no_longer() -> None:
+def test_discard_cancelled_job() -> None:
     dependents = Dependents()
     job = waiting(dependents, 3, on(1), on(2, ANY))
     dependents.discard(job)
@@ -76,7 +76,7 @@ def test_job_that_was_cancelled_waits_no_longer() -> None:
     assert dependents.on_end(NativeId("2"), DONE) == ([], [])
 
 
-def test_end_in_vain_is_an_end_for_a_long_chain_too() -> None:
+def test_on_end_long_chain() -> None:
     dependents = Dependents()
     chain = [waiting(dependents, number, on(number - 1)) for number in range(2, 5002)]
     after = waiting(dependents, 6000, on(5001, ANY))
@@ -85,14 +85,14 @@ def test_end_in_vain_is_an_end_for_a_long_chain_too() -> None:
     assert free == [after]
 
 
-def test_job_in_vain_for_one_reason_is_ended_once() -> None:
+def test_on_end_two_failed_dependencies() -> None:
     dependents = Dependents()
     job = waiting(dependents, 3, on(1), on(2))
     assert dependents.on_end(NativeId("1"), FAILED).in_vain == [(job, on(1))]
     assert dependents.on_end(NativeId("2"), FAILED) == ([], [])
 
 
-def test_waiting_job_names_what_it_still_waits_for() -> None:
+def test_observe_remaining_dependencies() -> None:
     dependents = Dependents()
     job = waiting(dependents, 9, on(1, ANY), on(2), on(2, STARTED), on(3))
     assert job.observe(Site("host", "ana")).depends_on == ("1", "2", "3")
@@ -104,14 +104,14 @@ def test_waiting_job_names_what_it_still_waits_for() -> None:
     assert seen.depends_on == ("2", "3")
 
 
-def test_held_job_that_waits_says_that_it_is_held() -> None:
+def test_observe_held_job_with_dependency() -> None:
     job = waiting(Dependents(), 2, on(1))
     job.phase = Phase.HELD
     seen = job.observe(Site("host", "ana"))
     assert (seen.state, seen.reason_code) == (JobState.QUEUED_HELD, ReasonCode.HELD_BY_USER)
 
 
-def test_new_job_waits_for_what_is_not_over() -> None:
+def test_still_to_come_open_dependencies() -> None:
     ends = {NativeId("1"): None, NativeId("2"): DONE, NativeId("3"): FAILED}
     depends_on = [on(1), on(2), on(2, STARTED), on(3, FAILURE), on(3, ANY)]
     assert still_to_come(depends_on, ends) == (on(1),)
@@ -121,12 +121,12 @@ def test_new_job_waits_for_what_is_not_over() -> None:
     ("dependency", "words"),
     [(on(2, FAILURE), "is DONE"), (on(3), "is FAILED"), (on(4, ANY), "no job 4 any more")],
 )
-def test_new_job_that_can_never_start_is_refused(dependency: Dependency, words: str) -> None:
+def test_still_to_come_never_satisfiable(dependency: Dependency, words: str) -> None:
     with pytest.raises(InvalidSpec, match=words) as refused:
         still_to_come([dependency], {NativeId("2"): DONE, NativeId("3"): FAILED})
     assert refused.value.field == "dependsOn"
 
 
-def test_spec_keeps_its_dependencies_in_the_spool() -> None:
+def test_spec_with_dependencies_roundtrip() -> None:
     spec = waiting(Dependents(), 2, on(1), on(7, STARTED)).spec
     assert spec_from_json(spec_to_json(spec)) == spec

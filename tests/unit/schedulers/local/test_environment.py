@@ -43,18 +43,18 @@ def environment(**asked: str) -> dict[str, str]:
         ("SLURM_SUBMIT_DIR", "/w d"),
     ],
 )
-def test_a_script_finds_the_variable_it_knows(name: str, value: str) -> None:
+def test_environment_variables_for_scripts(name: str, value: str) -> None:
     assert environment()[name] == value
     assert environment(**{name: "mine"})[name] == "mine", "what the request says wins"
 
 
-def test_no_mpi_library_takes_the_machine_for_a_cluster() -> None:
+def test_environment_no_cluster_detection_by_mpi() -> None:
     """Each of these makes one look for a scheduler's commands or daemons."""
     misleading = {"SLURM_JOB_ID", "SLURM_JOBID", "SLURM_NTASKS", "PBS_JOBID", "PBS_ENVIRONMENT"}
     assert not environment().keys() & (misleading | {"SGE_ROOT", "ARC", "LSB_JOBID"})
 
 
-def test_the_request_wins_over_the_settings_and_the_scheduler_over_both() -> None:
+def test_environment_precedence() -> None:
     found = environment(PATH="/mine", HPCQ_JOB_ID="1", HPCQ_JOB_KEY="k", A="")
     told = {"PATH", "HOME", "A", "HPCQ_JOB_ID", "HPCQ_JOB_KEY", "HPCQ_JOB_NAME", "HPCQ_SLOTS"}
     assert {name: found[name] for name in told} == {
@@ -68,7 +68,7 @@ def test_the_request_wins_over_the_settings_and_the_scheduler_over_both() -> Non
     }
 
 
-def test_the_folder_holds_the_host_files_and_is_private(tmp_path: Path) -> None:
+def test_job_folder_host_files_and_mode(tmp_path: Path) -> None:
     folder = tmp_path / "ção"
     make_job_folder(str(folder), list_hosts("node", 3))
     assert (folder / "pe_hostfile").read_text() == "node 3 local@node UNDEFINED\n"
@@ -79,7 +79,7 @@ def test_the_folder_holds_the_host_files_and_is_private(tmp_path: Path) -> None:
         make_job_folder(str(folder), list_hosts("node", 3))
 
 
-def test_a_folder_is_removed_with_what_may_not_be_written_and_no_link_is_followed(
+def test_job_folder_removed_read_only_and_links(
     tmp_path: Path,
 ) -> None:
     outside = tmp_path / "outside"

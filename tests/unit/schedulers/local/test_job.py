@@ -38,13 +38,13 @@ def entry(phase: str = Phase.QUEUED, **fields: object) -> LocalJob:
         outputs=st.none() | st.builds(Outputs, stdout=texts, stderr=texts),
     )
 )
-def test_a_spec_comes_back_as_it_was(original: JobSpec) -> None:
+def test_spec_roundtrip(original: JobSpec) -> None:
     text = spec_to_json(original)
     assert text.isascii()
     assert spec_from_json(text) == original
 
 
-def test_spec_of_the_first_release_is_read() -> None:
+def test_spec_of_first_release() -> None:
     content = json.loads(spec_to_json(spec(args=("a",))))
     for name in ("depends_on", "array", "outputs", "script"):
         del content[name]
@@ -52,7 +52,7 @@ def test_spec_of_the_first_release_is_read() -> None:
 
 
 @given(texts)
-def test_a_name_is_one_component_of_a_path(name: str) -> None:
+def test_job_name_as_path_component(name: str) -> None:
     seen = entry(name=name).observe(SITE)
     assert seen.name == name
     directory, _, file = (seen.stdout_path or "").rpartition("/")
@@ -61,7 +61,7 @@ def test_a_name_is_one_component_of_a_path(name: str) -> None:
     assert len(file.encode("utf-8", "surrogateescape")) < 255
 
 
-def test_script_s_text_is_not_kept_twice() -> None:
+def test_spec_script_text_not_stored() -> None:
     job = spec(script_file="", script="true")
     assert spec_from_json(spec_to_json(job)).script is None
     assert (
@@ -72,18 +72,18 @@ def test_script_s_text_is_not_kept_twice() -> None:
     )
 
 
-def test_output_paths_are_relative_to_the_working_directory() -> None:
+def test_output_paths_relative() -> None:
     job = entry(stdout_path="a/out", stderr_path="/tmp/err")
     assert output_paths(7, job.spec) == ("/w/a/out", "/tmp/err")
 
 
-def test_output_paths_are_those_that_were_arranged() -> None:
+def test_output_paths_arranged() -> None:
     outputs = Outputs(stdout="/w/100%%-%j", stderr="/w/err")
     job = entry(stdout_path="100%%-%j", stderr_path="err", outputs=outputs)
     assert output_paths(7, job.spec) == ("/w/100%-7", "/w/err")
 
 
-def test_each_moment_of_a_job_has_a_state() -> None:
+def test_observe_states() -> None:
     job = entry(Phase.HELD)
     assert (job.observe(SITE).state, job.observe(SITE).stage) == (JobState.QUEUED_HELD, None)
     steps: list[tuple[dict[str, object], JobState, Stage | None]] = [

@@ -40,7 +40,7 @@ def tree() -> Iterator[subprocess.Popen[str]]:
         shell.kill()
 
 
-def test_a_tree_is_found_and_measured(tree: subprocess.Popen[str]) -> None:
+def test_descendants_measured(tree: subprocess.Popen[str]) -> None:
     found = descendants(os.getpid())
     assert tree.pid in {process.pid for process in found}
     (child,) = descendants(tree.pid)
@@ -50,7 +50,7 @@ def test_a_tree_is_found_and_measured(tree: subprocess.Popen[str]) -> None:
     assert used.io_bytes > 0
 
 
-def test_processes_are_found_by_what_they_were_started_with(tree: subprocess.Popen[str]) -> None:
+def test_has_environment_exact_value(tree: subprocess.Popen[str]) -> None:
     found = {process.pid for process in has_environment(b"HPCQ_TEST_MARK=a b=c")}
     assert found == {tree.pid, *(process.pid for process in descendants(tree.pid))}
     assert has_environment(b"HPCQ_TEST_MARK=a") == []
@@ -66,7 +66,7 @@ print([(one.si_pid, one.si_status) for one in found])
 """
 
 
-def test_values_of_signals_arrive_in_their_order() -> None:
+def test_send_values_in_order() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", RECEIVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as receiver:
@@ -81,7 +81,7 @@ def test_values_of_signals_arrive_in_their_order() -> None:
     assert send(process, signal.SIGRTMIN, 1) is False
 
 
-def test_a_pid_that_was_used_again_is_another_process(tree: subprocess.Popen[str]) -> None:
+def test_process_pid_reused(tree: subprocess.Popen[str]) -> None:
     now = identify(tree.pid)
     assert now is not None
     before = Process(now.pid, now.start_ticks - 1)
@@ -91,7 +91,7 @@ def test_a_pid_that_was_used_again_is_another_process(tree: subprocess.Popen[str
     assert is_running(now)
 
 
-def test_the_end_of_a_process_is_seen_at_once() -> None:
+def test_pidfd_after_exit() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as program:
         process = identify(program.pid)
         assert process is not None
@@ -106,6 +106,6 @@ def test_the_end_of_a_process_is_seen_at_once() -> None:
     assert send(process, signal.SIGKILL) is False
 
 
-def test_a_boot_has_an_id() -> None:
+def test_boot_id_stable() -> None:
     assert boot_id() == boot_id()
     assert len(boot_id()) == 36

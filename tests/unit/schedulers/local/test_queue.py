@@ -28,27 +28,27 @@ from hpcq.schedulers.local.spool_row import Phase
 TOTAL = 8
 
 
-def test_jobs_start_in_the_order_they_came() -> None:
+def test_choose_first_come_first_served() -> None:
     waiting = [WaitingJob(1, 3), WaitingJob(2, 3), WaitingJob(3, 2), WaitingJob(4, 1)]
     assert choose(waiting, [], TOTAL) == Choice((1, 2, 3), head=4)
 
 
-def test_a_later_job_that_ends_in_time_starts_before_the_head() -> None:
+def test_choose_backfill_within_limit() -> None:
     waiting = [WaitingJob(1, 8), WaitingJob(2, 2, limit_seconds=60)]
     assert choose(waiting, [RunningJob(6, seconds_left=60)], TOTAL) == Choice((2,), head=1)
 
 
-def test_a_later_job_that_would_delay_the_head_waits() -> None:
+def test_choose_backfill_would_delay_head() -> None:
     waiting = [WaitingJob(1, 8), WaitingJob(2, 2, limit_seconds=61), WaitingJob(3, 2)]
     assert choose(waiting, [RunningJob(6, seconds_left=60)], TOTAL) == Choice((), head=1)
 
 
-def test_slots_that_the_head_leaves_free_are_used_for_any_time() -> None:
+def test_choose_backfill_free_slots() -> None:
     waiting = [WaitingJob(1, 6), WaitingJob(2, 2), WaitingJob(3, 1)]
     assert choose(waiting, [RunningJob(4, seconds_left=60)], TOTAL) == Choice((2,), head=1)
 
 
-def test_without_time_limits_the_head_is_overtaken_a_bounded_number_of_times() -> None:
+def test_choose_overtakes_limited() -> None:
     waiting = [WaitingJob(1, 8), *(WaitingJob(n, 1) for n in range(2, 9))]
     running = [RunningJob(1)]
     assert choose(waiting, running, TOTAL).overtakes == 7
@@ -58,7 +58,7 @@ def test_without_time_limits_the_head_is_overtaken_a_bounded_number_of_times() -
     assert choose(waiting, running, TOTAL) == Choice((), head=1)
 
 
-def test_plan_starts_jobs_when_limits_free_their_slots() -> None:
+def test_plan_starts_after_limits() -> None:
     waiting = [
         WaitingJob(1, 8, limit_seconds=100),
         WaitingJob(2, 2, limit_seconds=50),
@@ -69,18 +69,18 @@ def test_plan_starts_jobs_when_limits_free_their_slots() -> None:
     assert plan(waiting, running, TOTAL) == {2: 0.0, 1: 60.0, 3: 160.0}
 
 
-def test_plan_leaves_out_what_waits_for_a_job_without_a_limit() -> None:
+def test_plan_without_limits() -> None:
     waiting = [WaitingJob(1, 4), WaitingJob(2, 8), WaitingJob(3, 8, limit_seconds=9)]
     assert plan(waiting, [RunningJob(6, seconds_left=60)], TOTAL) == {1: 60.0}
 
 
-def test_plan_looks_at_the_first_jobs_alone() -> None:
+def test_plan_first_jobs_only() -> None:
     waiting = [WaitingJob(n, 8, limit_seconds=1) for n in range(PLANNED_JOBS + 1)]
     starts = plan(waiting, [], TOTAL)
     assert starts == {n: float(n) for n in range(PLANNED_JOBS)}
 
 
-def test_no_more_of_the_queue_is_read_than_there_are_slots() -> None:
+def test_choose_reads_as_many_as_slots() -> None:
     read = 0
 
     def endless() -> Iterator[WaitingJob]:
@@ -113,18 +113,14 @@ def machines(draw: st.DrawFn) -> list[RunningJob]:
 
 
 @given(queues(), machines())
-def test_never_more_slots_than_there_are(
-    waiting: list[WaitingJob], running: list[RunningJob]
-) -> None:
+def test_choose_slots_never_exceeded(waiting: list[WaitingJob], running: list[RunningJob]) -> None:
     started = set(choose(waiting, running, TOTAL).start)
     taken = sum(job.slots for job in running)
     assert taken + sum(job.slots for job in waiting if job.job in started) <= TOTAL
 
 
 @given(queues(), machines())
-def test_first_in_first_out_among_equals(
-    waiting: list[WaitingJob], running: list[RunningJob]
-) -> None:
+def test_choose_equal_jobs_in_order(waiting: list[WaitingJob], running: list[RunningJob]) -> None:
     started = set(choose(waiting, running, TOTAL).start)
     for earlier in waiting:
         for later in waiting[earlier.job + 1 :]:
@@ -133,7 +129,7 @@ def test_first_in_first_out_among_equals(
 
 
 @given(queues(), machines())
-def test_no_slot_lies_idle_that_the_first_job_could_use(
+def test_choose_head_starts_if_it_fits(
     waiting: list[WaitingJob], running: list[RunningJob]
 ) -> None:
     choice = choose(waiting, running, TOTAL)
@@ -158,9 +154,7 @@ LONGEST = 20
 
 
 @given(st.lists(arrivals(), min_size=1, max_size=4), st.lists(arrivals(), min_size=1, max_size=6))
-def test_every_job_starts_however_many_come_after_it(
-    first: list[Arrival], flood: list[Arrival]
-) -> None:
+def test_choose_no_starvation(first: list[Arrival], flood: list[Arrival]) -> None:
     """A flood of later jobs never keeps the first ones from starting within a fixed time."""
     bound = (MAX_OVERTAKES + 2) * LONGEST * len(first)
     machine = Machine()
@@ -226,7 +220,7 @@ def local_job(
 
 
 @pytest.mark.parametrize("step", [-(10**8), -3600.0, 3600.0, 10**8])
-def test_backfill_clock_set_while_jobs_run(monkeypatch: pytest.MonkeyPatch, step: float) -> None:
+def test_backfill_clock_set(monkeypatch: pytest.MonkeyPatch, step: float) -> None:
     """The head can start in 60 s at the latest, whatever the clock is set to meanwhile."""
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + step)
@@ -239,7 +233,7 @@ def test_backfill_clock_set_while_jobs_run(monkeypatch: pytest.MonkeyPatch, step
 
 
 @pytest.mark.parametrize("request_", [Action.SUSPEND, Action.RESUME])
-def test_limit_of_a_job_that_was_suspended_says_nothing(request_: Action) -> None:
+def test_plan_suspended_job_limit(request_: Action) -> None:
     queue = JobQueue(4)
     running = local_job(1, 3, limit=100, began=time.monotonic())
     queue.add(local_job(2, 4))
@@ -248,7 +242,7 @@ def test_limit_of_a_job_that_was_suspended_says_nothing(request_: Action) -> Non
     assert queue.plan([running]) == {}
 
 
-def test_a_job_too_large_waits_apart_and_says_why() -> None:
+def test_take_job_too_large() -> None:
     queue = JobQueue(4)
     large = local_job(1, 5)
     queue.add(large)
@@ -259,7 +253,7 @@ def test_a_job_too_large_waits_apart_and_says_why() -> None:
     queue.discard(large)
 
 
-def test_an_exclusive_job_runs_alone() -> None:
+def test_take_exclusive_job() -> None:
     queue = JobQueue(4)
     alone = local_job(2, 1)
     alone.spec = replace(alone.spec, exclusive=True)

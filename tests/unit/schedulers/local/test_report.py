@@ -30,7 +30,7 @@ for thread in threads:
 """
 
 
-def test_first_reads_in_several_threads(tmp_path: Path) -> None:
+def test_first_reads_concurrent_threads(tmp_path: Path) -> None:
     for _ in range(5):
         command = [sys.executable, "-c", FIRST_READS, str(tmp_path)]
         run = subprocess.run(command, capture_output=True, text=True)

@@ -85,7 +85,7 @@ def test_usable_cpus_quota(tmp_path: Path, files: dict[str, str], cpus: int) -> 
     assert count_usable_cpus(process(tmp_path, files)) == cpus
 
 
-def test_usable_cpus_quota_of_a_container_that_sees_the_names_of_its_host(tmp_path: Path) -> None:
+def test_usable_cpus_quota_in_container(tmp_path: Path) -> None:
     files = {"unified/cpu.max": "200000 100000\n"}
     inside = process(tmp_path, files, name="/docker/8f", root="/docker/8f")
     assert count_usable_cpus(inside) == 2

@@ -59,7 +59,7 @@ def _tend(place: Path, step: float) -> None:
 
 
 @pytest.mark.parametrize("step", [-(10**7), 10**7])
-def test_clock_step_ends_no_job_and_changes_no_duration(tmp_path: Path, step: float) -> None:
+def test_clock_step_duration(tmp_path: Path, step: float) -> None:
     before = time.time()
     result = run(tmp_path, "sleep 0.4\n", step, limit=60)
     assert (result["exit_code"], result["failure_kind"]) == (0, None)
@@ -71,7 +71,7 @@ def test_clock_step_ends_no_job_and_changes_no_duration(tmp_path: Path, step: fl
     assert started <= result["usage"]["sampled_at"] <= result["end_time"]
 
 
-def test_value_that_is_no_signal_is_ignored(tmp_path: Path) -> None:
+def test_signal_value_invalid(tmp_path: Path) -> None:
     """A job may send its shepherd anything."""
     job = (
         "import os, sys; sys.path[:0] = sys.argv[1:]\n"
@@ -88,7 +88,7 @@ def test_value_that_is_no_signal_is_ignored(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("step", [-(10**7), 10**7])
-def test_clock_step_wall_time_limit_and_grace_stand(tmp_path: Path, step: float) -> None:
+def test_clock_step_wall_time_limit_and_grace(tmp_path: Path, step: float) -> None:
     result = run(tmp_path, "trap 'exit 0' TERM\nwhile :; do sleep 0.1; done\n", step, limit=0.5)
     assert (result["failure_kind"], result["exit_code"]) == ("TIME_LIMIT", 0)
     started = result["start_time"]

@@ -54,7 +54,7 @@ async def add(spool: Spool, key: str, phase: str = Phase.QUEUED) -> int:
     return (await spool.add(key, "{}", b"#!/bin/sh\n", 1.0, phase)).number
 
 
-def test_numbers_never_repeat_even_when_all_jobs_are_deleted(tmp_path: Path) -> None:
+def test_numbers_not_reused(tmp_path: Path) -> None:
     async def fill(spool: Spool) -> None:
         assert [await add(spool, f"a{n}") for n in range(3)] == [1, 2, 3]
 
@@ -66,7 +66,7 @@ def test_numbers_never_repeat_even_when_all_jobs_are_deleted(tmp_path: Path) -> 
     with_spool(tmp_path, more)
 
 
-def test_a_key_is_added_once(tmp_path: Path) -> None:
+def test_add_same_key(tmp_path: Path) -> None:
     async def work(spool: Spool) -> None:
         taken = await asyncio.gather(
             *(spool.add("k", "{}", b"", 1.0, Phase.QUEUED) for _ in range(5))
@@ -78,7 +78,7 @@ def test_a_key_is_added_once(tmp_path: Path) -> None:
     with_spool(tmp_path, work)
 
 
-def test_a_finished_job_is_read_by_number_and_not_at_the_start(tmp_path: Path) -> None:
+def test_finished_job_by_number(tmp_path: Path) -> None:
     async def work(spool: Spool) -> None:
         for key in ("a", "b", "c"):
             await add(spool, key)
@@ -104,7 +104,7 @@ def test_a_finished_job_is_read_by_number_and_not_at_the_start(tmp_path: Path) -
     asyncio.run(reopened())
 
 
-def test_a_job_is_added_with_what_it_waits_for_or_refused(tmp_path: Path) -> None:
+def test_add_with_dependencies(tmp_path: Path) -> None:
     def on(number: int) -> Dependency:
         return Dependency(
             native_id=NativeId(str(number)), uid=JobUid.new(), condition=DependencyCondition.SUCCESS
@@ -129,7 +129,7 @@ def test_a_job_is_added_with_what_it_waits_for_or_refused(tmp_path: Path) -> Non
     with_spool(tmp_path, work)
 
 
-def test_request_of_a_running_job_is_kept(tmp_path: Path) -> None:
+def test_request_of_running_job(tmp_path: Path) -> None:
     async def work(spool: Spool) -> None:
         for key in ("a", "b", "c"):
             await add(spool, key)
@@ -149,7 +149,7 @@ def test_request_of_a_running_job_is_kept(tmp_path: Path) -> None:
     asyncio.run(reopened())
 
 
-def test_an_array_is_added_whole_and_ends_with_its_last_task(tmp_path: Path) -> None:
+def test_array_added_and_ended(tmp_path: Path) -> None:
     two = ["1[3]", "1[5]"]
 
     async def work(spool: Spool) -> None:
@@ -179,7 +179,7 @@ def test_an_array_is_added_whole_and_ends_with_its_last_task(tmp_path: Path) -> 
     with_spool(tmp_path, work)
 
 
-def test_job_that_is_over_stays_over(tmp_path: Path) -> None:
+def test_move_ended_job(tmp_path: Path) -> None:
     async def work(spool: Spool) -> None:
         await add(spool, "a")
         await spool.finish([1], ended(2.0))
@@ -191,7 +191,7 @@ def test_job_that_is_over_stays_over(tmp_path: Path) -> None:
     with_spool(tmp_path, work)
 
 
-def test_job_to_be_requeued_is_put_back(tmp_path: Path) -> None:
+def test_put_back_requeued_job(tmp_path: Path) -> None:
     async def work(spool: Spool) -> None:
         await add(spool, "a")
         await spool.dispatch(1, 1, STARTED)
@@ -214,7 +214,7 @@ def test_job_to_be_requeued_is_put_back(tmp_path: Path) -> None:
     asyncio.run(again())
 
 
-def test_a_step_that_fails_fails_those_that_share_its_transaction_only(tmp_path: Path) -> None:
+def test_move_invalid_phase(tmp_path: Path) -> None:
     async def work(spool: Spool) -> None:
         with pytest.raises(SchedulerUnavailable):
             await spool.move([await add(spool, "a")], "no such phase")
@@ -223,7 +223,7 @@ def test_a_step_that_fails_fails_those_that_share_its_transaction_only(tmp_path:
     with_spool(tmp_path, work)
 
 
-def test_a_step_that_fails_fails_no_other_of_its_transaction(tmp_path: Path) -> None:
+def test_transaction_one_step_failed(tmp_path: Path) -> None:
     async def work(spool: Spool) -> None:
         await add(spool, "a")
         second, failed, third = await asyncio.gather(
@@ -245,7 +245,7 @@ def limit_pages(spool: Spool) -> None:
     spool._connection.execute(f"PRAGMA max_page_count = {pages}")
 
 
-def test_a_full_disk_takes_nothing_and_says_so(tmp_path: Path) -> None:
+def test_add_disk_full(tmp_path: Path) -> None:
     async def work(spool: Spool) -> None:
         await add(spool, "a")
         limit_pages(spool)
@@ -263,7 +263,7 @@ def test_a_full_disk_takes_nothing_and_says_so(tmp_path: Path) -> None:
     with_spool(tmp_path, work)
 
 
-def test_forget_leaves_nothing_of_what_ended_before(tmp_path: Path) -> None:
+def test_forget_ended_jobs(tmp_path: Path) -> None:
     given = "an-argument-of-a-job"
 
     async def work(spool: Spool) -> None:
@@ -283,7 +283,7 @@ def test_forget_leaves_nothing_of_what_ended_before(tmp_path: Path) -> None:
     assert left.count(given.encode()) == 2
 
 
-def test_forget_goes_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forget_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hpcq.schedulers.local.spool._FORGOTTEN_AT_ONCE", 2)
 
     async def work(spool: Spool) -> None:
@@ -295,9 +295,7 @@ def test_forget_goes_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with_spool(tmp_path, work)
 
 
-def test_forget_leaves_no_array_without_its_tasks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_forget_array_with_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hpcq.schedulers.local.spool._FORGOTTEN_AT_ONCE", 2)
 
     async def work(spool: Spool) -> None:
@@ -313,7 +311,7 @@ def test_forget_leaves_no_array_without_its_tasks(
     with_spool(tmp_path, work)
 
 
-def test_a_spool_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+def test_open_newer_version(tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / "spool.db")
     connection.execute("PRAGMA user_version = 99")
     connection.close()
@@ -325,9 +323,7 @@ def test_a_spool_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
         with_spool(tmp_path, work)
 
 
-def test_lock_second_service_waits_and_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lock_second_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work() -> None:
         first, second, third = (Spool(tmp_path) for _ in range(3))
         await first.lock()
@@ -345,7 +341,7 @@ def test_lock_second_service_waits_and_is_refused(
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_spool_of_an_earlier_version_keeps_its_jobs(tmp_path: Path, version: int) -> None:
+def test_open_earlier_version(tmp_path: Path, version: int) -> None:
     connection = sqlite3.connect(tmp_path / "spool.db")
     connection.executescript(
         "CREATE TABLE job (id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE,"
@@ -380,7 +376,7 @@ def test_spool_of_an_earlier_version_keeps_its_jobs(tmp_path: Path, version: int
     with_spool(tmp_path, work)
 
 
-def test_spool_files_are_the_account_s_alone(tmp_path: Path) -> None:
+def test_file_modes(tmp_path: Path) -> None:
     place = tmp_path / "local"
     place.mkdir()
     place.chmod(0o755)
@@ -402,7 +398,7 @@ def test_spool_files_are_the_account_s_alone(tmp_path: Path) -> None:
         os.umask(before)
 
 
-def test_step_after_the_spool_was_closed_is_refused(tmp_path: Path) -> None:
+def test_step_after_close(tmp_path: Path) -> None:
     async def work() -> None:
         spool = Spool(tmp_path)
         await spool.lock()

@@ -35,7 +35,7 @@ def _told(job: str) -> Observation:
         ("181", JobState.DONE, None, 0, None),
     ],
 )
-def test_each_end_has_its_meaning(
+def test_accounting_ends(
     job: str, state: JobState, kind: FailureKind | None, code: int | None, signal: int | None
 ) -> None:
     seen = _told(job)
@@ -47,7 +47,7 @@ def test_each_end_has_its_meaning(
 @pytest.mark.parametrize(
     ("case", "count", "ends"), [("selected-jobs", 61, 20), ("one-of-each-record-type", 13, 6)]
 )
-def test_no_line_is_lost(case: str, count: int, ends: int) -> None:
+def test_accounting_all_lines(case: str, count: int, ends: int) -> None:
     lines = recorded(f"accounting.{case}").stdout.splitlines()
     records = [parse_accounting_line(line) for line in lines]
     assert len(records) == count
@@ -60,7 +60,7 @@ def test_no_line_is_lost(case: str, count: int, ends: int) -> None:
     assert len(listing.observations) == ends
 
 
-def test_queues_and_hosts_of_recordings_are_read() -> None:
+def test_queues_and_nodes_recorded() -> None:
     queues = {queue.name: queue for queue in parse_queues(recorded("qstat-Q-f").stdout)}
     assert list(queues) == ["workq", "limited", "closed", "private"]
     assert [name for name, queue in queues.items() if queue.is_open] == ["workq", "private"]

@@ -99,9 +99,7 @@ async def _ended(backend: PbsBackend, native_id: NativeId) -> Observation | None
     ],
     ids=["usual", "text", "accounting", "text-accounting", "release"],
 )
-async def test_a_job_from_its_submission_to_its_end(
-    tmp_path: Path, config: dict[str, object], accounting: bool
-) -> None:
+async def test_job_lifecycle(tmp_path: Path, config: dict[str, object], accounting: bool) -> None:
     backend = _backend(Pbs(tmp_path / "pbs", **config), accounting=accounting)
     key = _key()
     native_id = await submit_to(backend, _spec(tmp_path, hold=True, slots=2), key)
@@ -127,9 +125,7 @@ _OPERATORS_ONLY = [Action.SUSPEND, Action.RESUME, Action.REQUEUE]
 
 
 @pytest.mark.parametrize("action", _OPERATORS_ONLY)
-async def test_action_that_pbs_leaves_to_operators_is_refused(
-    tmp_path: Path, action: Action
-) -> None:
+async def test_action_for_operators_only(tmp_path: Path, action: Action) -> None:
     backend = _backend(Pbs(tmp_path / "pbs", operator=False))
     native_id = await submit_to(backend, _spec(tmp_path, hold=True), _key())
     with pytest.raises(NotAuthorized, match="Unauthorized Request"):
@@ -137,7 +133,7 @@ async def test_action_that_pbs_leaves_to_operators_is_refused(
 
 
 @pytest.mark.parametrize("action", _OPERATORS_ONLY)
-async def test_action_on_a_job_that_does_not_run_is_refused(tmp_path: Path, action: Action) -> None:
+async def test_action_on_waiting_job(tmp_path: Path, action: Action) -> None:
     backend = _backend(Pbs(tmp_path / "pbs"))
     native_id = await submit_to(backend, _spec(tmp_path, hold=True), _key())
     with pytest.raises(WrongState, match="Request invalid for state of job"):
@@ -145,7 +141,7 @@ async def test_action_on_a_job_that_does_not_run_is_refused(tmp_path: Path, acti
 
 
 @pytest.mark.parametrize("dsv", [True, False])
-async def test_a_change_reaches_the_job_and_is_listed_at_once(tmp_path: Path, dsv: bool) -> None:
+async def test_alter_held_job(tmp_path: Path, dsv: bool) -> None:
     backend = _backend(Pbs(tmp_path / "pbs", dsv=dsv, queues=["long"]))
     spec = _spec(tmp_path, hold=True, slots=2, memory_limit_bytes=1 << 30)
     native_id = await submit_to(backend, spec, _key())
@@ -172,7 +168,7 @@ async def test_a_change_reaches_the_job_and_is_listed_at_once(tmp_path: Path, ds
     await backend.cancel(native_id)
 
 
-async def test_a_job_that_does_not_wait_is_not_changed(tmp_path: Path) -> None:
+async def test_alter_running_job(tmp_path: Path) -> None:
     backend = _backend(Pbs(tmp_path / "pbs"))
     spec = _spec(tmp_path, "sleep 600")
     native_id = await submit_to(backend, spec, _key())
@@ -183,7 +179,7 @@ async def test_a_job_that_does_not_wait_is_not_changed(tmp_path: Path) -> None:
     await backend.cancel(native_id)
 
 
-async def test_without_history_and_accounting_nothing_is_made_up(tmp_path: Path) -> None:
+async def test_end_without_history_or_accounting(tmp_path: Path) -> None:
     fake = Pbs(tmp_path / "pbs", history=False)
     (fake.path / "tracejob").unlink()
     backend = _backend(fake)
@@ -192,9 +188,7 @@ async def test_without_history_and_accounting_nothing_is_made_up(tmp_path: Path)
 
 
 @pytest.mark.parametrize("deleted", [True, False])
-async def test_without_history_and_accounting_the_server_s_log_is_traced(
-    tmp_path: Path, deleted: bool
-) -> None:
+async def test_end_from_tracejob(tmp_path: Path, deleted: bool) -> None:
     backend = _backend(Pbs(tmp_path / "pbs", history=False))
     native_id = await submit_to(backend, _spec(tmp_path, hold=deleted), _key())
     if deleted:
@@ -207,7 +201,7 @@ async def test_without_history_and_accounting_the_server_s_log_is_traced(
     assert not (await backend.history([_UNKNOWN])).observations
 
 
-async def test_a_job_whose_key_was_forgotten_with_it_is_told_by_its_name(tmp_path: Path) -> None:
+async def test_end_of_job_with_forgotten_key(tmp_path: Path) -> None:
     backend = _backend(Pbs(tmp_path / "pbs", history=False, exit_seconds=0.1), accounting=True)
     key, since = _key(), datetime.now(UTC)
     spec = _spec(tmp_path, "exit 0", account="project")
@@ -233,9 +227,7 @@ _TASK = ': > "task.$PBS_ARRAY_INDEX$HPCQ_KEY"; test $PBS_ARRAY_INDEX != 2'
     [({}, False), ({"groups_ids": False}, False), ({"history": False}, True)],
     ids=["usual", "without -E", "accounting"],
 )
-async def test_an_array_and_its_tasks(
-    tmp_path: Path, config: dict[str, object], accounting: bool
-) -> None:
+async def test_array_lifecycle(tmp_path: Path, config: dict[str, object], accounting: bool) -> None:
     backend = _backend(Pbs(tmp_path / "pbs", **config), accounting=accounting)
     key = _key()
     array = ArrayRange(first=1, last=4, step=1, max_running=3)
@@ -273,7 +265,7 @@ async def test_an_array_and_its_tasks(
     assert _files(tmp_path, "task.*") == ["task.1", "task.2", "task.3"]
 
 
-async def test_jobs_that_a_job_submits_with_its_environment_are_others(tmp_path: Path) -> None:
+async def test_child_jobs_with_inherited_environment(tmp_path: Path) -> None:
     """``qsub -V`` in a job, also in one whose script itself says ``#PBS -V``."""
     fake = Pbs(tmp_path / "pbs", exit_seconds=0.1)
     backend = _backend(fake)
@@ -304,7 +296,7 @@ async def test_jobs_that_a_job_submits_with_its_environment_are_others(tmp_path:
 
 
 @pytest.mark.parametrize("history", [True, False], ids=["history", "accounting"])
-async def test_tasks_are_told_with_their_array(tmp_path: Path, history: bool) -> None:
+async def test_array_tasks_observed(tmp_path: Path, history: bool) -> None:
     fake = Pbs(tmp_path / "pbs", history=history, exit_seconds=0.1)
     backend = _backend(fake, accounting=not history)
     array = ArrayRange(first=1, last=2)
@@ -318,7 +310,7 @@ async def test_tasks_are_told_with_their_array(tmp_path: Path, history: bool) ->
     }
 
 
-async def test_tasks_that_never_began_end_with_their_array(tmp_path: Path) -> None:
+async def test_array_deleted_before_start(tmp_path: Path) -> None:
     for history in (True, False):
         fake = Pbs(tmp_path / str(history), history=history, exit_seconds=0.1)
         backend = _backend(fake, accounting=not history)
@@ -334,7 +326,7 @@ async def test_tasks_that_never_began_end_with_their_array(tmp_path: Path) -> No
         assert (end.start_time, end.exit_code) == (None, None)
 
 
-async def test_array_of_a_script_s_own_directive(tmp_path: Path) -> None:
+async def test_array_of_script_directive(tmp_path: Path) -> None:
     backend = _backend(Pbs(tmp_path / "pbs", exit_seconds=0.1))
     body = "#PBS -J 4-6:2 -N own\ntest $PBS_ARRAY_INDEX = 4"
     spec = _spec(tmp_path, body)
@@ -350,7 +342,7 @@ async def test_array_of_a_script_s_own_directive(tmp_path: Path) -> None:
     assert directives.stdout == "study.o%j.%a"
 
 
-async def test_array_that_left_no_record_ends_as_its_tasks_did(tmp_path: Path) -> None:
+async def test_array_end_from_tracejob(tmp_path: Path) -> None:
     """Neither history nor accounting: ``tracejob`` tells of the tasks alone."""
     fake = Pbs(tmp_path / "pbs", history=False, exit_seconds=0.1)
     backend = _backend(fake)
@@ -366,7 +358,7 @@ async def test_array_that_left_no_record_ends_as_its_tasks_did(tmp_path: Path) -
     assert end.is_array
 
 
-async def test_job_deleted_while_running_that_exits_with_0_is_cancelled(tmp_path: Path) -> None:
+async def test_end_deleted_while_running_exit_status_0(tmp_path: Path) -> None:
     for history in (True, False):
         fake = Pbs(tmp_path / str(history), history=history, exit_seconds=0.1)
         backend = _backend(fake, accounting=not history)
@@ -385,7 +377,7 @@ async def test_job_deleted_while_running_that_exits_with_0_is_cancelled(tmp_path
         assert "deleted by" in (end.state_reason or "")
 
 
-async def test_array_whose_last_task_succeeds_has_failed_with_another(tmp_path: Path) -> None:
+async def test_array_end_one_task_failed(tmp_path: Path) -> None:
     """PBS itself says 0 of it."""
     backend = _backend(Pbs(tmp_path / "pbs", exit_seconds=0.1, ncpus=1))
     body = "test $PBS_ARRAY_INDEX != 1 || exit 4"
@@ -413,20 +405,20 @@ def _with_a_stranger_s_qstat(fake: Pbs, folder: Path, *, knows_exec: bool) -> No
     qstat.chmod(0o755)
 
 
-async def test_another_scheduler_s_qstat_in_the_path_is_not_asked(tmp_path: Path) -> None:
+async def test_qstat_of_other_scheduler_ignored(tmp_path: Path) -> None:
     fake = Pbs(tmp_path / "pbs")
     _with_a_stranger_s_qstat(fake, tmp_path, knows_exec=True)
     assert (await _backend(fake).jobs()).observations == []
 
 
-async def test_answer_of_another_scheduler_s_qstat_names_it(tmp_path: Path) -> None:
+async def test_qstat_of_other_scheduler_named(tmp_path: Path) -> None:
     fake = Pbs(tmp_path / "pbs")
     _with_a_stranger_s_qstat(fake, tmp_path, knows_exec=False)
     with pytest.raises(OutputParseError, match=f"{tmp_path}/stranger/qstat"):
         await _backend(fake).jobs()
 
 
-async def test_both_outputs_go_to_one_file(tmp_path: Path) -> None:
+async def test_outputs_in_one_file(tmp_path: Path) -> None:
     backend = _backend(Pbs(tmp_path / "pbs", exit_seconds=0.1))
     for name in ("plain.txt", "odd name.txt"):
         spec = _spec(tmp_path, "echo out; echo err >&2", stdout_path=name, stderr_path=name)
@@ -434,7 +426,7 @@ async def test_both_outputs_go_to_one_file(tmp_path: Path) -> None:
         assert (tmp_path / name).read_text() == "out\nerr\n"
 
 
-async def test_tasks_end_while_their_array_goes_on(tmp_path: Path) -> None:
+async def test_array_tasks_ended_before_array(tmp_path: Path) -> None:
     fake = Pbs(tmp_path / "pbs", history=False, exit_seconds=0.1)
     backend = _backend(fake)
     array = ArrayRange(first=3, last=4)
@@ -447,7 +439,7 @@ async def test_tasks_end_while_their_array_goes_on(tmp_path: Path) -> None:
     await backend.cancel(native_id)
 
 
-async def test_an_array_of_one_task(tmp_path: Path) -> None:
+async def test_array_of_one_task(tmp_path: Path) -> None:
     backend = _backend(Pbs(tmp_path / "pbs", exit_seconds=0.1))
     spec = _spec(tmp_path, "exit 0", array=ArrayRange(first=7, last=7))
     native_id = await submit_to(backend, spec, _key())
@@ -457,7 +449,7 @@ async def test_an_array_of_one_task(tmp_path: Path) -> None:
     assert _files(tmp_path, "study.*") == [f"study.{letter}{native_id}.7" for letter in "eo"]
 
 
-async def test_a_limit_that_pbs_does_not_know_is_told(tmp_path: Path) -> None:
+async def test_array_running_limit_unsupported(tmp_path: Path) -> None:
     backend = _backend(Pbs(tmp_path / "pbs", limits_arrays=False))
     array = ArrayRange(first=1, last=2, max_running=1)
     with pytest.raises(InvalidSpec, match="how many tasks"):
@@ -470,7 +462,7 @@ def _after(native_id: NativeId, condition: DependencyCondition) -> tuple[Depende
 
 
 @pytest.mark.parametrize("is_array", [True, False], ids=["array", "job"])
-async def test_jobs_wait_for_others(tmp_path: Path, is_array: bool) -> None:
+async def test_dependency_conditions(tmp_path: Path, is_array: bool) -> None:
     fake = Pbs(tmp_path / "pbs", exit_seconds=0.1)
     backend = _backend(fake)
     array = ArrayRange(first=1, last=2) if is_array else None
@@ -515,9 +507,7 @@ async def test_jobs_wait_for_others(tmp_path: Path, is_array: bool) -> None:
 
 
 @pytest.mark.parametrize("history", [True, False])
-async def test_a_dependency_that_has_just_ended_is_no_lost_job(
-    tmp_path: Path, history: bool
-) -> None:
+async def test_dependency_just_ended(tmp_path: Path, history: bool) -> None:
     fake = Pbs(tmp_path / "pbs", history=history, exit_seconds=0.1)
     backend = _backend(fake)
     first = await submit_to(backend, _spec(tmp_path, "exit 0", hold=True), _key())
@@ -537,9 +527,7 @@ async def test_a_dependency_that_has_just_ended_is_no_lost_job(
 
 
 @pytest.mark.parametrize("history", [True, False])
-async def test_a_job_that_is_deleted_while_it_waits_is_cancelled(
-    tmp_path: Path, history: bool
-) -> None:
+async def test_end_deleted_while_waiting(tmp_path: Path, history: bool) -> None:
     backend = _backend(Pbs(tmp_path / "pbs", history=history), accounting=True)
     native_id = await submit_to(backend, _spec(tmp_path, hold=True), _key())
     await backend.cancel(native_id)
@@ -549,7 +537,7 @@ async def test_a_job_that_is_deleted_while_it_waits_is_cancelled(
     assert (end.start_time, end.usage) == (None, None)
 
 
-async def test_unknown_jobs_are_told(tmp_path: Path) -> None:
+async def test_unknown_job(tmp_path: Path) -> None:
     backend = _backend(Pbs(tmp_path / "pbs"))
     for change in (
         backend.cancel,
@@ -562,7 +550,7 @@ async def test_unknown_jobs_are_told(tmp_path: Path) -> None:
     assert not (await backend.details([_UNKNOWN])).observations
 
 
-async def test_a_server_that_is_away_is_told_everywhere(tmp_path: Path) -> None:
+async def test_server_down(tmp_path: Path) -> None:
     fake = Pbs(tmp_path / "pbs")
     backend = _backend(fake)
     native_id = await submit_to(backend, _spec(tmp_path, hold=True), _key())

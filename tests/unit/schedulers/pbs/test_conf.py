@@ -5,7 +5,7 @@ from pathlib import Path
 from hpcq.schedulers.pbs.settings import command_path, read_conf
 
 
-def test_what_is_set_is_read(tmp_path: Path) -> None:
+def test_conf_values(tmp_path: Path) -> None:
     conf = tmp_path / "pbs.conf"
     conf.write_text(
         "# PBS_HOME=/no\nPBS_SERVER=head.example.org\nPBS_EXEC=/opt/pbs\n"
@@ -21,7 +21,7 @@ def test_what_is_set_is_read(tmp_path: Path) -> None:
     assert command_path("/usr/bin:/bin", environment) == "/opt/pbs/bin:/usr/bin:/bin"
 
 
-def test_without_it_nothing_is_known(tmp_path: Path) -> None:
+def test_conf_missing(tmp_path: Path) -> None:
     environment = {"PBS_CONF_FILE": str(tmp_path / "none")}
     assert read_conf(environment) == {}
     assert command_path("/usr/bin", environment) == "/usr/bin"

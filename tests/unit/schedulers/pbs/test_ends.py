@@ -34,7 +34,7 @@ def _how(end: Observation | Outcome) -> tuple[object, object, object]:
     return end.failure_kind, end.exit_code, end.exit_signal
 
 
-def test_end_of_a_job_deleted_while_running_that_exits_with_0() -> None:
+def test_end_deleted_while_running_exit_status_0() -> None:
     told = recorded("qstat-x-f-json.finished-deleted-running").stdout
     seen = _ended(told.replace(b'"Exit_status":\t271', b'"Exit_status":\t0'))
     assert (seen.state, seen.failure_kind) == _CANCELLED
@@ -42,7 +42,7 @@ def test_end_of_a_job_deleted_while_running_that_exits_with_0() -> None:
     assert seen.state_reason == "It was deleted by alice@pbshead."
 
 
-def test_end_of_a_job_with_substate_91_and_no_comment() -> None:
+def test_end_substate_91_without_comment() -> None:
     told = recorded("qstat-x-f-json.finished-deleted-running").stdout
     told = re.sub(rb'"comment":.*\n\t*', b"", told.replace(b":\t271", b":\t0"))
     assert b"comment" not in told
@@ -50,14 +50,14 @@ def test_end_of_a_job_with_substate_91_and_no_comment() -> None:
     assert (seen.state, seen.failure_kind) == _CANCELLED
 
 
-def test_end_in_the_accounting_after_its_deletion_with_status_0() -> None:
+def test_end_accounting_deleted_exit_status_0() -> None:
     lines = [line.replace(b"Exit_status=271", b"Exit_status=0") for line in _ACCOUNTED]
     seen = _accounted(lines)
     assert (seen.state, seen.failure_kind) == _CANCELLED
     assert (seen.exit_code, seen.state_reason) == (0, "It was deleted by alice@pbshead.")
 
 
-def test_end_in_the_accounting_after_its_deletion_by_an_administrator() -> None:
+def test_end_accounting_deleted_by_administrator() -> None:
     by_root = [
         line.replace(b"requestor=alice@pbshead", b"requestor=root@pbshead") for line in _ACCOUNTED
     ]
@@ -68,7 +68,7 @@ def test_end_in_the_accounting_after_its_deletion_by_an_administrator() -> None:
     )
 
 
-def test_end_in_the_server_log_after_its_deletion_with_status_0() -> None:
+def test_end_tracejob_deleted_exit_status_0() -> None:
     told = recorded("tracejob.finished-deleted-running").stdout
     seen = parse_tracejob(told.replace(b"Exit_status=271", b"Exit_status=0"), NativeId("146"))
     assert seen is not None
@@ -76,7 +76,7 @@ def test_end_in_the_server_log_after_its_deletion_with_status_0() -> None:
 
 
 @pytest.mark.parametrize("job", ["157", "159", "161"])
-def test_end_of_a_job_whose_dependency_cannot_be_met(job: str) -> None:
+def test_end_accounting_dependency_failed(job: str) -> None:
     seen = _accounted(_ACCOUNTED, job)
     assert (seen.state, seen.failure_kind) == _CANCELLED
     assert (seen.start_time, seen.exit_code) == (None, None)
@@ -84,7 +84,7 @@ def test_end_of_a_job_whose_dependency_cannot_be_met(job: str) -> None:
 
 
 @pytest.mark.parametrize("case", ["dep-afterok-of-failed", "afterok-unknown"])
-def test_end_in_the_history_of_a_job_whose_dependency_cannot_be_met(case: str) -> None:
+def test_end_history_dependency_failed(case: str) -> None:
     seen = _ended(recorded(f"qstat-x-f-json.{case}").stdout)
     assert (seen.state, seen.failure_kind) == _CANCELLED
     assert (seen.start_time, seen.exit_code) == (None, None)
@@ -92,7 +92,7 @@ def test_end_in_the_history_of_a_job_whose_dependency_cannot_be_met(case: str) -
 
 
 @pytest.mark.parametrize("case", ["queued", "held"])
-def test_end_of_a_job_deleted_before_it_began(case: str) -> None:
+def test_end_history_deleted_before_start(case: str) -> None:
     seen = _ended(recorded(f"qstat-x-f-json.finished-deleted-{case}").stdout)
     assert (seen.state, seen.failure_kind) == _CANCELLED
     assert (seen.start_time, seen.exit_code, seen.exit_signal) == (None, None, None)
@@ -103,7 +103,7 @@ def test_end_of_a_job_deleted_before_it_began(case: str) -> None:
     assert (told.start_time, told.exit_code) == (None, None)
 
 
-def test_end_of_a_job_removed_by_an_administrator_while_queued() -> None:
+def test_end_removed_by_administrator_while_queued() -> None:
     line = b"11/22/2026 22:04:36;D;148.pbshead;requestor=root@pbshead"
     seen = _accounted([line], "148")
     assert (seen.failure_kind, seen.exit_code) == (FailureKind.CANCELLED, None)
@@ -124,17 +124,17 @@ def test_end_of_a_job_removed_by_an_administrator_while_queued() -> None:
         (-27, (FailureKind.OUT_OF_MEMORY, None, None)),
     ],
 )
-def test_end_with_the_status(status: int, how: tuple[object, object, object]) -> None:
+def test_end_by_status(status: int, how: tuple[object, object, object]) -> None:
     assert _how(outcome_of(status)) == how
 
 
-def test_end_by_a_shell_that_cannot_be_executed_says_so() -> None:
+def test_end_shell_not_executable() -> None:
     reason = outcome_of(254, began=True).reason
     assert reason is not None
     assert "cannot be executed" in reason
 
 
-def test_reason_is_a_sentence() -> None:
+def test_reason_full_sentence() -> None:
     outcomes = [outcome_of(status) for status in (*range(-99, 321), None)]
     outcomes += [
         outcome_of(None, substate="91"),
@@ -163,19 +163,19 @@ def test_reason_is_a_sentence() -> None:
         (265, {"cput": "600"}, {"cput": "09:55", "walltime": "09:59"}, FailureKind.SIGNAL),
     ],
 )
-def test_end_by_a_signal_at_a_limit(
+def test_end_by_signal_at_limit(
     status: int, asked: dict[str, str], used: dict[str, str], kind: FailureKind
 ) -> None:
     end = outcome_of(status, asked=asked, used=used)
     assert _how(end) == (kind, None, status - 256)
 
 
-def test_end_by_the_limit_of_cpu_time_that_pbs_did_not_see() -> None:
+def test_end_by_cpu_time_limit() -> None:
     seen = _ended(recorded("qstat-x-f-json.finished-cput-killed").stdout)
     assert _how(seen) == (FailureKind.TIME_LIMIT, None, 9)
 
 
-def test_end_of_an_array_of_which_one_task_failed_and_pbs_says_0() -> None:
+def test_end_of_array_one_task_failed() -> None:
     told = recorded("qstat-x-t-f-json.array-finished").stdout
     told = told.replace(b'"Exit_status":\t1', b'"Exit_status":\t0', 1)
     told = told.replace(b"and terminated by alice@pbshead", b"and finished")
@@ -195,7 +195,7 @@ _FIGURES = ["cput", "mem", "walltime", "ncpus", "vmem", "cpupercent"]
 
 @pytest.mark.parametrize("name", _FIGURES)
 @pytest.mark.parametrize("figure", ["-", "", "12zz", "1:2:3:4:5", "-5", "9" * 30])
-def test_end_with_an_unreadable_figure_of_usage(name: str, figure: str) -> None:
+def test_end_usage_unreadable(name: str, figure: str) -> None:
     lines = [
         re.sub(
             rf"resources_used.{name}=\S*".encode(), f"resources_used.{name}={figure}".encode(), x
@@ -224,7 +224,7 @@ def test_end_with_an_unreadable_figure_of_usage(name: str, figure: str) -> None:
     assert (listed.exit_code, listed.usage is not None) == (3, True)
 
 
-def test_end_of_which_the_log_tells_over_two_lines() -> None:
+def test_end_tracejob_wrapped_line() -> None:
     told = recorded("tracejob.finished-exit3").stdout
     torn = told.replace(
         b" resources_used.ncpus", b"\n                          resources_used.ncpus"

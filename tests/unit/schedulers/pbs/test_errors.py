@@ -47,7 +47,7 @@ def _done(stdout: bytes, stderr: bytes = b"", exit_code: int = 0) -> Completed:
         ("qsub.crash.-v-two-NAMEs-one-value-has-comma", OutputParseError),
     ],
 )
-def test_a_refused_submission_is_understood(case: str, error: type[HpcqError]) -> None:
+def test_qsub_refusals(case: str, error: type[HpcqError]) -> None:
     with pytest.raises(error) as caught:
         parse_qsub(recorded(case))
     assert type(caught.value) is error
@@ -81,7 +81,7 @@ def test_a_refused_submission_is_understood(case: str, error: type[HpcqError]) -
         ("qsub.array-dup-of-torque-t", "scriptFile"),
     ],
 )
-def test_refusal_that_the_caller_can_correct_names_the_field(case: str, field: str) -> None:
+def test_qsub_refusal_names_field(case: str, field: str) -> None:
     done = recorded(case)
     with pytest.raises(InvalidSpec) as caught:
         parse_qsub(done)
@@ -90,14 +90,14 @@ def test_refusal_that_the_caller_can_correct_names_the_field(case: str, field: s
     assert done.stderr.decode().split("\n")[0].strip() in str(caught.value)
 
 
-def test_refusal_for_a_dependency_names_the_field() -> None:
+def test_qsub_refusal_dependency() -> None:
     said = b"qsub: Dependency request for job rejected by 7.srv, Unknown Job Id\n"
     with pytest.raises(InvalidSpec) as caught:
         parse_qsub(_done(b"", said, 208))
     assert caught.value.field == "dependsOn"
 
 
-def test_an_id_is_read_and_arrays_are_told() -> None:
+def test_qsub_job_and_array_ids() -> None:
     assert parse_qsub(recorded("qsub.success.stdin")) == ("3", False)
     assert parse_qsub(_done(b"32[].pbshead\n")) == ("32", True)
 
@@ -105,17 +105,17 @@ def test_an_id_is_read_and_arrays_are_told() -> None:
 @pytest.mark.parametrize(
     "stdout", [b"", b"Welcome to Stampede3\n45.host\n", b"45.host\n46.host\n", b"all\n", b"-1\n"]
 )
-def test_what_is_not_just_an_id_is_uncertain(stdout: bytes) -> None:
+def test_qsub_output_without_id(stdout: bytes) -> None:
     with pytest.raises(OutputParseError):
         parse_qsub(_done(stdout))
 
 
-def test_answer_that_cannot_be_read_names_the_program() -> None:
+def test_qsub_unreadable_names_program() -> None:
     with pytest.raises(OutputParseError, match="/opt/torque/bin/qsub"):
         parse_qsub(_done(b"Your job 4 has been submitted\n"), "/opt/torque/bin/qsub")
 
 
-def test_a_lost_answer_is_uncertain() -> None:
+def test_qsub_answer_lost() -> None:
     with pytest.raises(OutputParseError):
         parse_qsub(_done(b"", b"qsub: End of File\n", 255))
 
@@ -124,12 +124,12 @@ def test_a_lost_answer_is_uncertain() -> None:
     ("stdout", "stderr"),
     [(b"45.host\n", b"qsub: Unknown queue\n"), (b"", b"the site's wrapper is out of order\n")],
 )
-def test_a_failure_that_is_no_refusal_of_qsub_is_uncertain(stdout: bytes, stderr: bytes) -> None:
+def test_qsub_uncertain_failure(stdout: bytes, stderr: bytes) -> None:
     with pytest.raises(OutputParseError):
         parse_qsub(_done(stdout, stderr, 1))
 
 
-def test_an_earlier_call_s_complaint_beside_an_id_is_not_believed() -> None:
+def test_qsub_id_beside_stale_complaint() -> None:
     stale = recorded("qsub.stale-1-unknown-queue").stderr
     assert parse_qsub(_done(b"45.host\n", stale)) == ("45", False)
     with pytest.raises(OutputParseError):
@@ -147,7 +147,7 @@ def test_an_earlier_call_s_complaint_beside_an_id_is_not_believed() -> None:
         ("qdel.running-but-mom-down", SchedulerUnavailable),
     ],
 )
-def test_a_refused_change_is_understood(case: str, error: type[HpcqError]) -> None:
+def test_change_refused(case: str, error: type[HpcqError]) -> None:
     done = recorded(case)
     assert ERRORS.kind_of(done) is not ErrorKind.WRONG_STATE
     with pytest.raises(error) as caught:
@@ -156,45 +156,45 @@ def test_a_refused_change_is_understood(case: str, error: type[HpcqError]) -> No
 
 
 @pytest.mark.parametrize("case", ["qdel.finished", "qdel.exiting", "qdel.array-finished"])
-def test_a_job_that_has_ended_is_told_apart(case: str) -> None:
+def test_change_of_ended_job(case: str) -> None:
     assert ERRORS.kind_of(recorded(case)) is ErrorKind.WRONG_STATE
 
 
 @pytest.mark.parametrize("case", ["qdel.queued", "qdel.running", "qhold.queued", "qrls.not-held"])
-def test_silence_is_success(case: str) -> None:
+def test_change_without_output(case: str) -> None:
     ERRORS.check(recorded(case), _JOB)
 
 
 @pytest.mark.parametrize("case", ["empty", "unknown", "finished-without-x", "two-ids-one-unknown"])
-def test_no_jobs_is_an_answer(case: str) -> None:
+def test_qstat_no_jobs(case: str) -> None:
     check_qstat(recorded(f"qstat-f-json.{case}"))
 
 
 @pytest.mark.parametrize("case", ["unknown", "finished-without-x", "two-ids-one-unknown"])
-def test_no_jobs_in_the_delimiter_format_is_an_answer(case: str) -> None:
+def test_qstat_dsv_no_jobs(case: str) -> None:
     check_qstat(recorded(f"qstat-f-dsv.{case}", "23.06.06"))
 
 
 @pytest.mark.parametrize(
     ("case", "version"), [("qstat-f-json.server-down", "2026.04"), ("qstat.server-down", "2026.04")]
 )
-def test_a_server_that_is_away_is_never_an_empty_queue(case: str, version: str) -> None:
+def test_qstat_server_down(case: str, version: str) -> None:
     with pytest.raises(SchedulerUnavailable):
         check_qstat(recorded(case, version))
 
 
-def test_a_server_that_is_away_is_told_even_by_exit_status_zero() -> None:
+def test_qstat_server_down_exit_status_0() -> None:
     away = recorded("qstat-f-json.server-down")
     with pytest.raises(SchedulerUnavailable):
         check_qstat(_done(away.stdout, away.stderr))
 
 
-def test_a_malformed_id_is_an_error_not_an_empty_queue() -> None:
+def test_qstat_bad_id() -> None:
     with pytest.raises(CommandFailed):
         check_qstat(recorded("qstat-f-json.bad-id"))
 
 
-def test_what_a_server_lacks_is_learnt_from_its_words() -> None:
+def test_qstat_missing_history_or_dsv() -> None:
     none = _done(b"", b"qstat: PBS is not configured to maintain job history\n", 36)
     assert lacks_history(none)
     assert lacks_dsv(_done(b"", b"qstat: invalid option -- 'F'\nusage:\n", 2))
@@ -225,7 +225,7 @@ def test_what_a_server_lacks_is_learnt_from_its_words() -> None:
         (1, "qsub: Failed to recv data from background qsub", OutputParseError),
     ],
 )
-def test_the_table_of_errors(exit_code: int, said: str, error: type[HpcqError]) -> None:
+def test_qsub_error_table(exit_code: int, said: str, error: type[HpcqError]) -> None:
     with pytest.raises(error) as caught:
         parse_qsub(_done(b"", said.encode() + b"\n", exit_code))
     assert type(caught.value) is error
@@ -242,7 +242,7 @@ def test_the_table_of_errors(exit_code: int, said: str, error: type[HpcqError]) 
         (55, "qdel: Request invalid for finished array subjob 7[1].srv"),
     ],
 )
-def test_the_table_of_jobs_past_changing(exit_code: int, said: str) -> None:
+def test_wrong_state_error_table(exit_code: int, said: str) -> None:
     for code in (exit_code, 1):
         done = _done(b"", said.encode() + b"\n", code)
         assert ERRORS.kind_of(done) is ErrorKind.WRONG_STATE
@@ -258,13 +258,11 @@ def test_the_table_of_jobs_past_changing(exit_code: int, said: str) -> None:
         ("qalter.finished", "name", WrongState),
     ],
 )
-def test_a_refused_change_is_told_with_its_field(
-    case: str, field: str, error: type[HpcqError]
-) -> None:
+def test_alteration_refused(case: str, field: str, error: type[HpcqError]) -> None:
     with pytest.raises(error):
         ERRORS.check_alteration(recorded(case), _JOB, {field})
 
 
 @pytest.mark.parametrize("case", ["qalter.held", "qmove.to-workq"])
-def test_a_change_is_silent(case: str) -> None:
+def test_alteration_succeeded(case: str) -> None:
     ERRORS.check_alteration(recorded(case), _JOB, {"name", "queue"})

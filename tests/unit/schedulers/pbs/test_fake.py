@@ -27,7 +27,7 @@ def _written(
 
 
 @pytest.mark.parametrize("case", ["mixed", "environments"])
-def test_dsv_of_the_release_is_written_byte_for_byte(case: str) -> None:
+def test_dsv_bytes_of_release(case: str) -> None:
     real = recorded(f"qstat-f-dsv.{case}", "23.06.06")
     jobs = _in_text(f"qstat-f.{case}", "23.06.06")
     assert _written(jobs, real.argv[-1], release=True) == real.stdout
@@ -36,13 +36,13 @@ def test_dsv_of_the_release_is_written_byte_for_byte(case: str) -> None:
 @pytest.mark.parametrize(
     "case", ["injected-newlines", "long-workdir.LANG-C", "long-workdir.LANG-unset"]
 )
-def test_dsv_is_written_byte_for_byte(case: str) -> None:
+def test_dsv_bytes(case: str) -> None:
     jobs = json.loads(recorded(f"qstat-f-json.{case}").stdout, parse_int=str)["Jobs"]
     written = _written([(name, flat(job)) for name, job in jobs.items()], "|")
     assert written == recorded(f"qstat-f-dsv.{case}").stdout
 
 
-def test_dsv_of_odd_values_is_written_byte_for_byte() -> None:
+def test_dsv_bytes_odd_values() -> None:
     real = recorded("qstat-f-dsv.env-evil-V").stdout
     (job,) = _in_text("qstat-f.env-evil-V", "2026.04")
     # The reader of texts cannot keep a byte that is no UTF-8.
@@ -83,7 +83,7 @@ def _run(fake: Pbs, *argv: str, stdin: bytes = b"") -> subprocess.CompletedProce
         ("qsub.array-too-big", ("qsub", "-J", "1-20000")),
     ],
 )
-def test_a_refusal_is_the_recorded_one(tmp_path: Path, case: str, argv: tuple[str, ...]) -> None:
+def test_refusals_as_recorded(tmp_path: Path, case: str, argv: tuple[str, ...]) -> None:
     said = _run(Pbs(tmp_path), *argv)
     real = recorded(case)
     assert (said.returncode, said.stderr) == (real.exit_code, real.stderr)
@@ -98,9 +98,7 @@ def test_a_refusal_is_the_recorded_one(tmp_path: Path, case: str, argv: tuple[st
         ("qsub-f.server-down", ("qsub", "-f")),
     ],
 )
-def test_a_server_that_is_away_is_told_as_recorded(
-    tmp_path: Path, case: str, argv: tuple[str, ...]
-) -> None:
+def test_server_down_as_recorded(tmp_path: Path, case: str, argv: tuple[str, ...]) -> None:
     fake = Pbs(tmp_path)
     fake.go_away()
     said = _run(fake, *argv)
@@ -111,7 +109,7 @@ def test_a_server_that_is_away_is_told_as_recorded(
     assert _run(fake, "qstat", *_DSV).returncode == 0
 
 
-def test_a_held_job_has_the_attributes_of_a_real_one(tmp_path: Path) -> None:
+def test_held_job_attributes(tmp_path: Path) -> None:
     fake = Pbs(tmp_path)
     number = _run(fake, "qsub", "-h", "-N", "held", stdin=b"exit 0\n").stdout.decode().strip()
     told = _told(fake, *_DSV, number)[number]
@@ -159,7 +157,7 @@ def _is_like(job: Mapping[str, str], real: Mapping[str, str]) -> None:
         assert job.get(name) == real.get(name), name
 
 
-def test_an_array_begins_ends_and_is_deleted_as_recorded(tmp_path: Path) -> None:
+def test_array_lifecycle_as_recorded(tmp_path: Path) -> None:
     fake = Pbs(tmp_path, kill_delay_seconds=0.5, exit_seconds=0.1)
     array = _submit(fake, "-J", "1-4", "-l", "select=1:ncpus=1", script=_TASKS)
     number = array.partition("[")[0]
@@ -192,7 +190,7 @@ def test_an_array_begins_ends_and_is_deleted_as_recorded(tmp_path: Path) -> None
     )
 
 
-def test_a_held_array_is_as_recorded_and_a_limit_of_running_tasks_is_kept(tmp_path: Path) -> None:
+def test_held_array_and_running_limit(tmp_path: Path) -> None:
     fake = Pbs(tmp_path, exit_seconds=0.1)
     array = _submit(fake, "-N", "arrs", "-J", "1-10:4", "-h")
     (job,) = _told(fake, *_DSV).values()
@@ -206,9 +204,7 @@ def test_a_held_array_is_as_recorded_and_a_limit_of_running_tasks_is_kept(tmp_pa
 
 
 @pytest.mark.parametrize("case", ["unknown", "finished-failed"])
-def test_a_dependency_that_cannot_be_met_ends_a_job_at_once_as_recorded(
-    tmp_path: Path, case: str
-) -> None:
+def test_dependency_failed_as_recorded(tmp_path: Path, case: str) -> None:
     fake = Pbs(tmp_path, exit_seconds=0.1)
     other = _submit(fake, script=b"exit 3\n") if case == "finished-failed" else "999999"
     until(lambda: not _told(fake, *_LIST))
@@ -217,7 +213,7 @@ def test_a_dependency_that_cannot_be_met_ends_a_job_at_once_as_recorded(
     _is_like(_told(fake, *_HISTORY, waits)[waits], real)
 
 
-def test_jobs_that_wait_for_others_are_as_recorded(tmp_path: Path) -> None:
+def test_dependencies_as_recorded(tmp_path: Path) -> None:
     fake = Pbs(tmp_path, exit_seconds=0.1)
     first = _submit(fake, "-h", script=b"exit 3\n")
     dependents = [
@@ -248,7 +244,7 @@ def test_jobs_that_wait_for_others_are_as_recorded(tmp_path: Path) -> None:
         ("qmove.to-unknown-queue", ("qmove", "nosuch")),
     ],
 )
-def test_a_change_is_answered_as_recorded(tmp_path: Path, case: str, argv: tuple[str, ...]) -> None:
+def test_qalter_as_recorded(tmp_path: Path, case: str, argv: tuple[str, ...]) -> None:
     fake = Pbs(tmp_path)
     job = _run(fake, "qsub", "-h", stdin=b"exit 0\n").stdout.decode().strip()
     said = _run(fake, *argv, job)
@@ -261,7 +257,7 @@ def test_a_change_is_answered_as_recorded(tmp_path: Path, case: str, argv: tuple
     assert told.get("Resource_List.walltime") == ("00:20:00" if renamed else None)
 
 
-def test_memory_of_chunks_is_changed_with_them_alone(tmp_path: Path) -> None:
+def test_qalter_memory_of_chunks(tmp_path: Path) -> None:
     fake = Pbs(tmp_path)
     select = "select=1:ncpus=2:mem=512mb"
     job = _run(fake, "qsub", "-h", "-l", select, stdin=b"exit 0\n").stdout.decode().strip()

@@ -28,7 +28,7 @@ Job Id: 8[].srv|Job_Name=array|job_state=B
 @pytest.mark.parametrize(
     "text", [JOB, JOB.replace("\n", "\r\n"), "Welcome to the front end!\n" + JOB]
 )
-def test_jobs_of_other_releases(text: str) -> None:
+def test_qstat_dsv_other_releases(text: str) -> None:
     now = datetime(2020, 3, 3, 10, 1, 40, tzinfo=UTC)
     answer = Reader(None).read(text.encode(), "|", now)
     assert answer.unreadable == ()
@@ -62,14 +62,14 @@ def test_jobs_of_other_releases(text: str) -> None:
         ("\u2028".encode(), "\u2028"),
     ],
 )
-def test_names(printed: bytes, name: str) -> None:
+def test_job_names_escaped(printed: bytes, name: str) -> None:
     output = b"Job Id: 7.srv|Job_Name=" + printed + b"|job_state=Q\n"
     (record,) = Reader(None).read(output, "|", None).records
     assert record.observation.state is JobState.QUEUED
     assert record.observation.name == name
 
 
-def test_nothing_is_told_by_an_empty_value() -> None:
+def test_record_empty_values() -> None:
     job = {"job_state": "Q", "Account_Name": "", "depend": "", "queue": "", "exec_host": ""}
     seen = record_of("7.srv", job, None, None).observation
     assert (seen.account, seen.depends_on, seen.queue, seen.hosts) == (None, None, None, None)
@@ -136,7 +136,7 @@ Job Id: 8[2].srv
         _indented(TEXT.decode(), "   ").encode(),
     ],
 )
-def test_a_text_that_came_through_other_hands(output: bytes) -> None:
+def test_qstat_text_forwarded(output: bytes) -> None:
     answer = read_text(output, ["7.srv", "8[2].srv"], None, None)
     assert answer.unreadable == ()
     seven, task = (record.complete for record in answer.records)
@@ -146,7 +146,7 @@ def test_a_text_that_came_through_other_hands(output: bytes) -> None:
     assert (task.native_id, task.array_job_id, task.exit_code) == ("8[2]", "8", 3)
 
 
-def test_in_an_answer_about_one_job_no_other_can_stand_for_it() -> None:
+def test_qstat_text_forged_record() -> None:
     forged = TEXT.replace(
         b"PBS_O_HOME=/home/ana,",
         b"A=1\n\nJob Id: 7.srv\n    job_state = R\n\nJob Id: 9.srv\n    B=,",
@@ -188,7 +188,7 @@ _END = (
         ),
     ],
 )
-def test_an_end(whose: str, owner: str, account: str | None) -> None:
+def test_accounting_end_record(whose: str, owner: str, account: str | None) -> None:
     seen = _ended(_END.format(whose, " Exit_status=271"))
     assert (seen.owner, seen.account) == (owner, account)
     assert (seen.name, seen.queue, seen.exit_signal) == ("wave", "long", 15)
@@ -200,12 +200,12 @@ def test_an_end(whose: str, owner: str, account: str | None) -> None:
     assert (seen.usage.cpu_seconds, seen.usage.max_memory_bytes) == (5, 3792 << 10)
 
 
-def test_an_end_without_an_exit_status() -> None:
+def test_accounting_end_without_exit_status() -> None:
     seen = _ended(_END.format("user=ana group=hydro", ""))
     assert (seen.state, seen.failure_kind) == (JobState.FAILED, FailureKind.UNKNOWN)
 
 
-def test_other_records_are_passed_over() -> None:
+def test_accounting_other_records() -> None:
     lines = [
         b"",
         b"03/03/2020 10:00:00;L;license;floating license hour:3 day:3 month:3 max:10",

@@ -54,7 +54,7 @@ async def _states(backend: PbsBackend) -> dict[str, tuple[JobState, str | None]]
     return {seen.native_id: (seen.state, seen.owner) for seen in listing.observations}
 
 
-async def test_a_job_that_a_text_tells_of_twice_is_asked_about_alone() -> None:
+async def test_jobs_duplicate_in_text() -> None:
     true, other = _TEXT.format(1, "ana", "R"), _TEXT.format(2, "eve", "Q")
     forged, unknown = _TEXT.format(1, "eve", "E"), _TEXT.format(9, "eve", "R")
     runner = _Canned(
@@ -71,7 +71,7 @@ async def test_a_job_that_a_text_tells_of_twice_is_asked_about_alone() -> None:
     }
 
 
-async def test_a_job_that_is_gone_is_told_of_by_nobody() -> None:
+async def test_jobs_deleted_and_forged() -> None:
     forged = _TEXT.format(1, "eve", "R") + _TEXT.format(1, "eve", "Q")
     runner = _Canned(
         {
@@ -84,7 +84,7 @@ async def test_a_job_that_is_gone_is_told_of_by_nobody() -> None:
     assert await _states(_backend(runner)) == {"2": (JobState.QUEUED, "eve")}
 
 
-async def test_ends_are_asked_for_one_by_one_where_only_a_text_tells_of_them() -> None:
+async def test_history_text_one_job_per_command() -> None:
     end, forged = _TEXT.format(1, "ana", "F"), _TEXT.format(1, "eve", "F")
     runner = _Canned(
         {
@@ -99,7 +99,7 @@ async def test_ends_are_asked_for_one_by_one_where_only_a_text_tells_of_them() -
     assert {seen.native_id: seen.owner for seen in listing.observations} == {"1": "ana", "2": "eve"}
 
 
-async def test_several_ids_are_asked_about_without_e_where_it_is_not_known() -> None:
+async def test_history_option_e_unknown() -> None:
     ends = b"Job Id: 1.s|Job_Name=n|job_state=F\nJob Id: 2.s|Job_Name=n|job_state=F\n"
     runner = _Canned(
         {"qstat -x -E -f -F dsv -D 1 2": _NO_DSV, "qstat -x -f -F dsv -D 1 2": (ends, b"", 0)}

@@ -53,7 +53,7 @@ def _only(case: str, version: str = "2026.04") -> Record:
         *cases("qstat", "-f", "dsv", "-D"),
     ],
 )
-def test_no_job_of_a_recording_is_lost(case: str, version: str) -> None:
+def test_qstat_dsv_all_jobs(case: str, version: str) -> None:
     answer = _read(case, version)
     assert not answer.unreadable
     printed = _PRINTED_ID.findall(recorded(case, version).stdout)
@@ -71,7 +71,7 @@ def test_no_job_of_a_recording_is_lost(case: str, version: str) -> None:
     ("case", "version"),
     [c for c in cases("qstat", "-f") if not {"json", "dsv", "-Q"} & set(recorded(*c).argv)],
 )
-def test_no_job_of_a_text_is_lost(case: str, version: str) -> None:
+def test_qstat_text_all_jobs(case: str, version: str) -> None:
     output = recorded(case, version).stdout
     forged = {b"1"} if "injected" in case else set()
     known = [f"{n.decode()}.pbshead" for n in _ID.findall(output) if n not in forged]
@@ -82,7 +82,7 @@ def test_no_job_of_a_text_is_lost(case: str, version: str) -> None:
 
 
 @pytest.mark.parametrize("case", ["qstat-Q-f", "pbsnodes-a", "tracejob.finished-ok"])
-def test_text_with_another_heading_is_no_empty_queue(case: str) -> None:
+def test_qstat_text_other_heading(case: str) -> None:
     output = recorded(case).stdout
     assert output
     for known in ([], None, ["36.pbshead"]):
@@ -107,9 +107,7 @@ def test_text_with_another_heading_is_no_empty_queue(case: str) -> None:
         ("qstat-f-json.array-held", "H", JobState.QUEUED_HELD, None),
     ],
 )
-def test_each_state_has_its_meaning(
-    case: str, letter: str, state: JobState, stage: Stage | None
-) -> None:
+def test_state_letters(case: str, letter: str, state: JobState, stage: Stage | None) -> None:
     record = _only(case)
     seen = record.observation
     assert (seen.native_state, seen.state, seen.stage) == (letter, state, stage)
@@ -135,15 +133,13 @@ def test_each_state_has_its_meaning(
         ("qstat-f-json.waiting", ReasonCode.NOT_BEFORE_TIME, None),
     ],
 )
-def test_reasons_have_a_code_and_pbs_s_own_words(
-    case: str, code: ReasonCode, native: str | None
-) -> None:
+def test_reason_codes(case: str, code: ReasonCode, native: str | None) -> None:
     seen = _only(case).observation
     assert (seen.reason_code, seen.native_reason) == (code, native)
 
 
 @pytest.mark.parametrize("text", ["Sun Nov 22 22:30:00 2026", "1795386600"])
-def test_estimated_start_is_told_in_details_alone(text: str) -> None:
+def test_start_estimate_in_details_only(text: str) -> None:
     told = {"job_state": "Q", "estimated.start_time": text}
     record = record_of("36.pbshead", told, None, None)
     assert record.observation.start_estimate is None
@@ -169,7 +165,7 @@ def test_estimated_start_is_told_in_details_alone(text: str) -> None:
         ("dep-afterok-of-failed", JobState.FAILED, FailureKind.CANCELLED, None, None),
     ],
 )
-def test_each_end_has_its_meaning(
+def test_ended_jobs(
     case: str, state: JobState, kind: FailureKind | None, code: int | None, signal: int | None
 ) -> None:
     record = _only(f"qstat-x-f-json.{case}")
@@ -181,13 +177,13 @@ def test_each_end_has_its_meaning(
     assert (seen.state_reason is None) == (state is JobState.DONE)
 
 
-def test_output_that_could_not_be_delivered_is_told() -> None:
+def test_output_not_delivered() -> None:
     seen = _only("qstat-x-f-json.output-dir-not-writable").observation
     assert seen.state is JobState.DONE
     assert seen.state_reason == "Its output files could not be delivered."
 
 
-def test_everything_that_is_told_of_a_running_job_is_read() -> None:
+def test_running_job_fields() -> None:
     record = _only("qstat-f-json.running")
     seen = record.observation
     assert (seen.native_id, seen.name, seen.owner, seen.queue) == ("36", "runjob", "alice", "workq")
@@ -199,14 +195,14 @@ def test_everything_that_is_told_of_a_running_job_is_read() -> None:
     assert seen.stdout_path == "/home/alice/runjob.o36"
 
 
-def test_usage_has_the_time_of_the_answer() -> None:
+def test_usage_sampled_at() -> None:
     (record,) = [r for r in _read("qstat-f-json.mixed").records if r.observation.native_id == "36"]
     assert record.usage is not None
     assert (record.usage.cpu_seconds, record.usage.max_memory_bytes) == (0, 4312 << 10)
     assert record.usage.sampled_at == datetime(2026, 11, 22, 21, 57, 37, tzinfo=UTC)
 
 
-def test_tasks_of_an_array_know_it() -> None:
+def test_array_tasks() -> None:
     whole, *tasks = _read("qstat-t-f-json.array-partly-done").records
     assert (whole.is_array, whole.observation.native_id) == (True, "5283")
     assert [t.observation.native_id for t in tasks] == [f"5283[{n}]" for n in range(1, 5)]
@@ -216,13 +212,13 @@ def test_tasks_of_an_array_know_it() -> None:
 
 
 @pytest.mark.parametrize("name", ["1e5", "12345", "007", "1e999", "true", "null"])
-def test_a_name_that_looks_like_a_number_stays_as_it_was(name: str) -> None:
+def test_job_name_like_number(name: str) -> None:
     output = _MIXED.replace(b"=runjob\x1f", f"={name}\x1f".encode())
     (seen,) = [r.observation for r in _dsv(output).records if r.observation.native_id == "36"]
     assert seen.name == name
 
 
-def test_values_are_the_same_in_the_delimiter_format_and_as_text() -> None:
+def test_dsv_and_text_same_values() -> None:
     """Newlines and backslashes included; only the text lets a variable make up a job."""
     for case in ("mixed", "environments"):
         delimited = _read(f"qstat-f-dsv.{case}", "23.06.06").records
@@ -231,7 +227,7 @@ def test_values_are_the_same_in_the_delimiter_format_and_as_text() -> None:
         assert list(delimited) == list(read_text(text, known, "alice", _NOW).records)
 
 
-def test_a_newline_and_the_delimiter_in_a_value_make_up_nothing() -> None:
+def test_dsv_newline_and_delimiter_in_value() -> None:
     answer = _read("qstat-f-dsv.environments", "23.06.06")
     assert b"\\nJob Id: 1.x" in recorded("qstat-f-dsv.environments", "23.06.06").stdout
     assert {r.observation.state for r in answer.records} == {JobState.QUEUED_HELD}
@@ -240,17 +236,17 @@ def test_a_newline_and_the_delimiter_in_a_value_make_up_nothing() -> None:
     assert record.observation.state is JobState.QUEUED_HELD
 
 
-def test_what_a_job_depends_on_is_read_and_what_depends_on_it_is_not() -> None:
+def test_depends_on_direction() -> None:
     assert _only("qstat-f-json.held-by-dependency").observation.depends_on == ("36",)
     assert _only("qstat-f-json.running-with-dependent").observation.depends_on is None
 
 
-def test_an_empty_queue_is_no_job() -> None:
+def test_dsv_empty() -> None:
     assert _dsv(b"") == _dsv(b"\n") == Answer((), ())
 
 
 @pytest.mark.parametrize("cut", [1, 10, 100, 5000, -2])
-def test_half_an_answer_is_none(cut: int) -> None:
+def test_dsv_truncated(cut: int) -> None:
     with pytest.raises(OutputParseError):
         _dsv(_MIXED.rstrip()[:cut])
 
@@ -264,12 +260,12 @@ def test_half_an_answer_is_none(cut: int) -> None:
         b"Job Id: 1.s|Job_Name=n|job_state=R\n",
     ],
 )
-def test_another_form_is_no_empty_queue(output: bytes) -> None:
+def test_dsv_other_format(output: bytes) -> None:
     with pytest.raises(OutputParseError, match="no line begins with 'Job Id: ' and an id"):
         _dsv(output)
 
 
-def test_a_greeting_before_the_jobs_is_passed_over() -> None:
+def test_dsv_noise_before_jobs() -> None:
     greeting = b"Welcome to the front end!\n"
     assert _dsv(greeting + _MIXED) == _dsv(_MIXED)
 
@@ -296,12 +292,12 @@ _PLACE = b"PBS_O_SYSTEM=Linux"
         b"\0",
     ],
 )
-def test_an_odd_value_loses_no_job_and_makes_up_none(value: bytes) -> None:
+def test_dsv_odd_value(value: bytes) -> None:
     answer = _dsv(_MIXED.replace(_PLACE, b"PBS_O_SYSTEM=" + value, 1))
     assert answer == _dsv(_MIXED)
 
 
-def test_a_careted_newline_belongs_to_its_value() -> None:
+def test_dsv_careted_newline() -> None:
     """The release of June 2023 prints the byte 0xCA so: here in ``/d/\u028a`` and after a key."""
     told = [("Job_Name", "n"), ("job_state", "Q"), ("Error_Path", "h:/d/\u028aJob Id: 1.s")]
     output = render_dsv("Job Id: 2.s", told, DELIMITER, release=True).encode(
@@ -315,14 +311,14 @@ def test_a_careted_newline_belongs_to_its_value() -> None:
     )
 
 
-def test_an_id_that_comes_twice_is_believed_neither_time() -> None:
+def test_dsv_duplicate_id() -> None:
     first = _MIXED[: _MIXED.index(b"\n") + 1]
     answer = _dsv(_MIXED + first)
     assert len(answer.unreadable) == 2
     assert len(answer.records) == len(_dsv(_MIXED).records) - 1
 
 
-def test_forged_records_in_a_text_are_not_believed() -> None:
+def test_text_forged_records() -> None:
     output = recorded("qstat-f.injected-newlines").stdout
     answer = read_text(output, ["5291.pbshead"], "alice", None)
     (record,) = answer.records
@@ -335,14 +331,14 @@ def _submitted_with_key(output: bytes) -> bytes:
     return output.replace(b"Submit_arguments=", b"Submit_arguments=-v HPCQ_KEY=%b " % _KEY.encode())
 
 
-def test_a_key_counts_in_jobs_of_the_service_s_account_only() -> None:
+def test_key_of_own_account_only() -> None:
     output = _submitted_with_key(_MIXED.replace(_PLACE, f"HPCQ_KEY={_KEY}".encode()))
     for owner, key in (("alice", _KEY), (None, _KEY), ("bob", None)):
         keys = {r.observation.submission_key for r in _dsv(output, owner).records}
         assert keys == {key}
 
 
-def test_a_key_that_a_job_handed_on_to_its_child_does_not_count() -> None:
+def test_key_inherited_by_child() -> None:
     """The child was submitted with ``qsub -V``: the key is in its environment alone."""
     child = _MIXED.replace(_PLACE, f"HPCQ_KEY={_KEY}".encode())
     assert _KEY.encode() in child
@@ -350,7 +346,7 @@ def test_a_key_that_a_job_handed_on_to_its_child_does_not_count() -> None:
     assert keys == {None}
 
 
-def test_a_key_behind_an_empty_variable_is_found() -> None:
+def test_key_after_empty_variable() -> None:
     """The writer of JSON of 23.06 put it into that one's value."""
     output = _MIXED.replace(_PLACE, f"EMPTY=,HPCQ_KEY={_KEY}".encode())
     assert {r.observation.submission_key for r in _dsv(_submitted_with_key(output)).records} == {
@@ -358,7 +354,7 @@ def test_a_key_behind_an_empty_variable_is_found() -> None:
     }
 
 
-def test_a_job_that_did_not_change_is_the_same_object() -> None:
+def test_reader_unchanged_same_object() -> None:
     reader = Reader("alice")
     first = reader.read(_MIXED, DELIMITER, _NOW, remember=True)
     other = _MIXED.replace(DELIMITER.encode(), b"another")
@@ -367,13 +363,13 @@ def test_a_job_that_did_not_change_is_the_same_object() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "45[]", "all", "workq", "-1", "45[].pbshead"])
-def test_what_could_mean_other_jobs_too_is_no_id(text: str) -> None:
+def test_native_id_of_several_jobs(text: str) -> None:
     with pytest.raises(ValueError, match="not a job id"):
         NativeId(text)
 
 
 @pytest.mark.parametrize("case", ["qstat-f", "qstat-f-dsv"])
-def test_path_with_commas_and_other_characters_is_shown_as_it_is(case: str) -> None:
+def test_path_with_special_characters(case: str) -> None:
     output = recorded(f"{case}.long-workdir.LANG-C").stdout
     if "dsv" in case:
         (record,) = _dsv(output, delimiter="|").records
@@ -385,7 +381,7 @@ def test_path_with_commas_and_other_characters_is_shown_as_it_is(case: str) -> N
     assert record.observation.stdout_path == f"{directory}/longwd.o76"
 
 
-def test_path_of_the_release_is_shown_as_it_is() -> None:
+def test_path_of_release() -> None:
     seen = [r.observation for r in _read("qstat-f-dsv.mixed", "23.06.06").records]
     assert "/var/tmp/dsv/ç a|b" in {job.working_directory for job in seen}
 
@@ -394,7 +390,7 @@ def test_path_of_the_release_is_shown_as_it_is() -> None:
     "path",
     ["/a/^array_index^", "/a/b^'c", "relative", "", "/a/\ufffd"],
 )
-def test_path_that_cannot_be_opened_is_not_shown(path: str) -> None:
+def test_path_invalid(path: str) -> None:
     job = {
         "job_state": "R",
         "Output_Path": f"host:{path}",
@@ -405,7 +401,7 @@ def test_path_that_cannot_be_opened_is_not_shown(path: str) -> None:
     assert record.observation.working_directory is None
 
 
-def test_array_has_the_hosts_and_the_usage_of_its_tasks() -> None:
+def test_array_hosts_and_usage_from_tasks() -> None:
     records = with_tasks(_read("qstat-t-f-json.array-begun").records)
     whole, *tasks = records
     assert (whole.is_array, whole.observation.hosts) == (True, ("pbshead",))

@@ -68,7 +68,7 @@ def _all(argv: list[str], option: str) -> list[str]:
         ("# a comment\n\n: not a command\n#PBS -N mine", ["-N", "mine"]),
     ],
 )
-def test_script_option_stands(directive: str, options: list[str]) -> None:
+def test_script_option_kept(directive: str, options: list[str]) -> None:
     assert f" {' '.join(options)} " in f" {' '.join(_argv(directive))} "
 
 
@@ -111,7 +111,7 @@ def test_script_option_stands(directive: str, options: list[str]) -> None:
         ),
     ],
 )
-def test_request_wins_over_script(
+def test_script_option_overridden_by_request(
     directive: str, request_: JobSpec, option: str, values: list[str]
 ) -> None:
     assert _all(_argv(directive, request_), option) == values
@@ -141,7 +141,7 @@ def test_request_wins_over_script(
         ("#PBS -l select=2:ncpus=4:ngpus=1", "#PBS -l select=2:ncpus=4:ngpus=1"),
     ],
 )
-def test_script_option_is_refused(directive: str, named: str) -> None:
+def test_script_option_unsupported(directive: str, named: str) -> None:
     with pytest.raises(InvalidSpec) as caught:
         _choose(f"# first\n{directive}")
     assert caught.value.field == "scriptFile"
@@ -149,7 +149,7 @@ def test_script_option_is_refused(directive: str, named: str) -> None:
     assert "line 3" in str(caught.value)
 
 
-def test_script_quotation_without_an_end_is_refused() -> None:
+def test_script_quotation_unclosed() -> None:
     with pytest.raises(InvalidSpec) as caught:
         _choose("#PBS -N 'mine")
     assert caught.value.field == "scriptFile"
@@ -157,16 +157,16 @@ def test_script_quotation_without_an_end_is_refused() -> None:
 
 
 @pytest.mark.parametrize("directive", ["#PBS -f", "#PBS -z", "#PBS -V", "#PBS -W block=false"])
-def test_script_option_about_qsub_itself_is_left_out(directive: str) -> None:
+def test_script_option_for_qsub_ignored(directive: str) -> None:
     assert _argv(directive) == _argv("")
 
 
 @pytest.mark.parametrize("late", ["echo\n#PBS -I", "true; #PBS -I", "#!/bin/sh\nexit\n#PBS -I"])
-def test_script_line_behind_a_command_is_no_directive(late: str) -> None:
+def test_script_directive_after_command(late: str) -> None:
     assert _argv(late) == _argv("")
 
 
-def test_script_prefix_of_directives_is_the_account_s() -> None:
+def test_script_directive_prefix_of_account() -> None:
     script = b"#!/bin/sh\n#X -N mine\n#PBS -N other\n"
     assert choose(_SILENT, script, _SELECT, {"PBS_DPREFIX": "#X"}).named_by_script == "mine"
 
@@ -185,16 +185,16 @@ def test_script_prefix_of_directives_is_the_account_s() -> None:
         ("#PBS -v A=a=b", {"A": "a=b"}),
     ],
 )
-def test_script_variables_reach_the_job(directive: str, variables: dict[str, str]) -> None:
+def test_script_variables(directive: str, variables: dict[str, str]) -> None:
     assert _choose(directive).variables == variables
 
 
-def test_script_variable_gives_way_to_the_request_s() -> None:
+def test_script_variable_overridden_by_request() -> None:
     spec = replace(_SILENT, environment={"A": "theirs", "C": "3"})
     assert _choose("#PBS -v A=mine,B=2,C", spec).variables == {"B": "2"}
 
 
-def test_script_shell_runs_the_script() -> None:
+def test_script_shell_directive() -> None:
     script = b"#PBS -S /bin/csh\necho $0\n"
     choices = choose(_SILENT, script, _SELECT, {})
     argv = submit.build_qsub(_SILENT, choices, _KEY, key_is_account=False)
@@ -202,7 +202,7 @@ def test_script_shell_runs_the_script() -> None:
     assert b"'/bin/csh'" in submit.build_stdin(_SILENT, choices, script)
 
 
-def test_script_without_interpreter_runs_in_the_account_s_shell_or_the_site_s() -> None:
+def test_script_without_interpreter() -> None:
     choices = choose(_SILENT, b"echo\n", _SELECT, {})
     assert b'"${SHELL:-/bin/sh}"' in submit.build_stdin(_SILENT, choices, b"echo\n")
     assert b"'/bin/bash'" in submit.build_stdin(_SILENT, choices, b"echo\n", "/bin/bash")
@@ -214,9 +214,7 @@ def test_script_without_interpreter_runs_in_the_account_s_shell_or_the_site_s() 
 @pytest.mark.parametrize(
     ("login_shell", "told"), [("/bin/tcsh", True), ("/bin/bash", False), (None, False)]
 )
-def test_wrapper_script_is_given_to_a_shell_that_can_read_it(
-    login_shell: str | None, told: bool
-) -> None:
+def test_wrapper_shell_by_login_shell(login_shell: str | None, told: bool) -> None:
     choices = _choose("")
     argv = submit.build_qsub(_SILENT, choices, _KEY, key_is_account=False, login_shell=login_shell)
     assert (("-S", "/bin/sh") in pairwise(argv)) is told
@@ -280,7 +278,7 @@ def test_script_output_pattern(
     assert (told.stdout, told.stderr) == patterns
 
 
-def test_script_output_that_pbs_would_misread_is_written_by_the_job() -> None:
+def test_script_output_written_by_wrapper() -> None:
     choices = _choose("#PBS -o 'out file' -j oe")
     assert _all(_argv("#PBS -o 'out file' -j oe"), "-o") == ["/dev/null"]
     wrapper = submit.build_stdin(_SILENT, choices, b"#!/bin/sh\n")
@@ -288,14 +286,14 @@ def test_script_output_that_pbs_would_misread_is_written_by_the_job() -> None:
     assert choices.directives.stderr == "/study/case/out file"
 
 
-def test_same_file_for_both_outputs_is_joined() -> None:
+def test_output_paths_same_file() -> None:
     spec = replace(_SILENT, stdout_path="all.txt", stderr_path="/study/case/all.txt")
     argv = _argv("", spec)
     assert _all(argv, "-j") == ["oe"]
     assert (_all(argv, "-o"), _all(argv, "-e")) == (["/study/case/all.txt"], [])
 
 
-def test_same_odd_file_for_both_outputs_is_opened_once() -> None:
+def test_output_paths_same_file_in_wrapper() -> None:
     spec = replace(_SILENT, stdout_path="a b", stderr_path="a b")
     choices = _choose("", spec)
     wrapper = submit.build_stdin(spec, choices, b"#!/bin/sh\n")

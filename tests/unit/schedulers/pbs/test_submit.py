@@ -42,12 +42,12 @@ def _stdin(spec: JobSpec, script: bytes, environment: Mapping[str, str] | None =
     return submit.build_stdin(spec, choose(spec, script, _SELECT, environment or {}), script)
 
 
-def test_a_plain_job() -> None:
+def test_qsub_plain() -> None:
     expected = ("qsub", "-f", "-v", f"HPCQ_KEY={_KEY}", "-N", "study", "-l", "select=1:ncpus=1")
     assert _argv(_SPEC) == expected
 
 
-def test_everything_that_can_be_asked_for() -> None:
+def test_qsub_every_field() -> None:
     spec = replace(
         _SPEC,
         slots=4,
@@ -74,7 +74,7 @@ def test_everything_that_can_be_asked_for() -> None:
         ("nodes={slots}", ["nodes=4", "mem=1048576kb"]),
     ],
 )
-def test_a_site_says_how_slots_are_asked_for(template: str, requests: list[str]) -> None:
+def test_slots_by_resource_template(template: str, requests: list[str]) -> None:
     PbsSettings(pbs_resources=template)
     argv = _argv(replace(_SPEC, slots=4, memory_limit_bytes=1 << 30), resources=template)
     assert [b for a, b in pairwise(argv) if a == "-l"] == requests
@@ -99,7 +99,7 @@ def test_a_site_says_how_slots_are_asked_for(template: str, requests: list[str])
         ({"exclusive": True}, ["select=1:ncpus=8", "place=exclhost"]),
     ],
 )
-def test_chunks_and_where_they_go(fields: dict[str, object], requests: list[str]) -> None:
+def test_chunks_and_placement(fields: dict[str, object], requests: list[str]) -> None:
     argv = _argv(replace(_SPEC, slots=8, **fields))  # type: ignore[arg-type]
     assert [b for a, b in pairwise(argv) if a == "-l"] == requests
 
@@ -122,7 +122,7 @@ def test_chunks_and_where_they_go(fields: dict[str, object], requests: list[str]
         (b"place=pack:excl", {"nodes": 2}, ["select=2:ncpus=4:mpiprocs=4", "place=scatter:excl"]),
     ],
 )
-def test_chunks_of_the_script_give_way(
+def test_chunks_of_script_overridden(
     script: bytes, fields: dict[str, object], requests: list[str]
 ) -> None:
     spec = replace(_SPEC, slots=8, **fields)  # type: ignore[arg-type]
@@ -130,7 +130,7 @@ def test_chunks_of_the_script_give_way(
     assert [b for a, b in pairwise(argv) if a == "-l"] == requests
 
 
-def test_chunks_that_cannot_be_said_together_are_refused() -> None:
+def test_chunks_conflicting() -> None:
     with pytest.raises(InvalidSpec, match="nodes than the request"):
         _argv(replace(_SPEC, slots=8, nodes=2), script=b"#PBS -l select=1:ncpus=8:big=True\n")
     with pytest.raises(InvalidSpec) as uneven:
@@ -141,14 +141,14 @@ def test_chunks_that_cannot_be_said_together_are_refused() -> None:
     assert typed.value.field == "gpus.type"
 
 
-def test_a_project_and_mails_win_over_the_script() -> None:
+def test_project_and_mail_over_script() -> None:
     spec = replace(_SPEC, project="ours", mail_to="ana", mail_on=(MailEvent.END,))
     argv = _argv(spec, script=b"#PBS -P theirs -m n -M theirs -r y\n")
     assert argv[argv.index("-M") :] == ("-M", "ana", "-m", "e", "-P", "ours", "-r", "y")
     assert "theirs" not in argv
 
 
-def test_no_mails_win_over_the_script() -> None:
+def test_mail_none_over_script() -> None:
     argv = _argv(replace(_SPEC, mail_to="ana"), script=b"#PBS -m abe -M theirs\n")
     assert argv[argv.index("-M") :] == ("-M", "ana", "-m", "n")
 
@@ -156,7 +156,7 @@ def test_no_mails_win_over_the_script() -> None:
 @pytest.mark.parametrize(
     "template", ["", "select=1", "select={cpus}", "select=1:ncpus={slots} -q x", "{slots}"]
 )
-def test_a_template_that_is_none_is_refused(template: str) -> None:
+def test_resource_template_invalid(template: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         PbsSettings(pbs_resources=template)
 
@@ -174,16 +174,16 @@ def test_a_template_that_is_none_is_refused(template: str) -> None:
         ("a;b\n#c,d=e|f$g", "a_b_c_d_e_f_g"),
     ],
 )
-def test_a_name_is_made_acceptable(name: str, taken: str) -> None:
+def test_job_name_made_acceptable(name: str, taken: str) -> None:
     assert acceptable_name(name) == taken
 
 
-def test_the_key_is_the_account_only_where_there_is_none() -> None:
+def test_key_as_account() -> None:
     assert f"-A {_KEY}" in " ".join(_argv(_SPEC, key_is_account=True))
     assert "-A p1" in " ".join(_argv(replace(_SPEC, account="p1"), key_is_account=True))
 
 
-def test_variables_that_the_script_names_stay() -> None:
+def test_variables_of_script_kept() -> None:
     script = b"#!/bin/sh\n#PBS -l walltime=1 -v A=1,B\n\n# x\necho\n#PBS -v LATE=1\n"
     wrapper = _stdin(_SPEC, script, {"B": "two"})
     assert b"'A=1' \\\n'B=two' \\\n" in wrapper
@@ -191,7 +191,7 @@ def test_variables_that_the_script_names_stay() -> None:
 
 
 @pytest.mark.parametrize("path", ["/o/a:b", "/o/a,b", "/o/a b", "/o/a\nb", "/o/^array_index^"])
-def test_an_output_that_pbs_would_misread_is_written_by_the_job(path: str) -> None:
+def test_output_path_written_by_wrapper(path: str) -> None:
     spec = replace(_SPEC, stdout_path=path)
     assert " ".join(_argv(spec)).count("-o /dev/null") == 1
     assert b"exec > " in _stdin(spec, b"#!/bin/sh\n")
@@ -200,7 +200,7 @@ def test_an_output_that_pbs_would_misread_is_written_by_the_job(path: str) -> No
 
 @pytest.mark.parametrize("wire", ["queue", "account"])
 @pytest.mark.parametrize("value", ["", "-x", "a b", "a\nb", "$(x)", "*"])
-def test_words_that_are_no_names_are_refused(wire: str, value: str) -> None:
+def test_queue_or_account_invalid(wire: str, value: str) -> None:
     spec = replace(_SPEC, queue=value) if wire == "queue" else replace(_SPEC, account=value)
     with pytest.raises(InvalidSpec) as caught:
         _argv(spec)
@@ -208,18 +208,18 @@ def test_words_that_are_no_names_are_refused(wire: str, value: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "A=B", "A\0"])
-def test_what_no_environment_can_hold_is_refused(name: str) -> None:
+def test_environment_variable_name_invalid(name: str) -> None:
     with pytest.raises(InvalidSpec):
         _stdin(replace(_SPEC, environment={name: "x"}), b"#!/bin/sh\n")
 
 
-def test_a_whole_array_is_named_only_when_it_is_known_to_be_one() -> None:
+def test_job_word_of_array() -> None:
     assert submit.job_word(NativeId("32"), {NativeId("32")}) == "32[]"
     assert submit.job_word(NativeId("32[1]"), {NativeId("32")}) == "32[1]"
     assert submit.job_word(NativeId("33"), {NativeId("32")}) == "33"
 
 
-def test_some_jobs_are_asked_for_with_e_and_all_with_t() -> None:
+def test_qstat_options() -> None:
     assert submit.build_qstat([], "|") == ("qstat", "-t", "-f", "-F", "dsv", "-D", "|")
     assert submit.build_qstat(["1"], "|", history=True) == (
         "qstat", "-x", "-E", "-f", "-F", "dsv", "-D", "|", "1",
@@ -235,7 +235,7 @@ _WAITS = (
 )
 
 
-def test_dependencies_name_whole_arrays_with_brackets() -> None:
+def test_dependencies_on_arrays() -> None:
     waits = replace(_SPEC, depends_on=_WAITS)
     choices = choose(waits, b"", _SELECT, {})
     argv = submit.build_qsub(waits, choices, _KEY, key_is_account=False, arrays={NativeId("46")})
@@ -251,14 +251,14 @@ def test_dependencies_name_whole_arrays_with_brackets() -> None:
         (ArrayRange(first=1, last=3, step=5), "1-2:2"),
     ],
 )
-def test_tasks_of_an_array(array: ArrayRange, word: str) -> None:
+def test_array_options(array: ArrayRange, word: str) -> None:
     argv = _argv(replace(_SPEC, array=array, stdout_path="out", stderr_path="/dev/null"))
     assert ("-J", word) in pairwise(argv)
     assert ("-o", "/w/out.^array_index^") in pairwise(argv)
     assert ("-e", "/dev/null") in pairwise(argv)
 
 
-def test_outputs_of_an_array_with_its_number_are_written_by_the_job() -> None:
+def test_array_outputs_with_job_id() -> None:
     array = ArrayRange(first=1, last=2)
     spec = replace(_SPEC, array=array, stdout_path="%a of %x", stderr_path="%x_%j")
     argv = _argv(replace(spec, stdout_path="%a.%x"))
@@ -269,7 +269,7 @@ def test_outputs_of_an_array_with_its_number_are_written_by_the_job() -> None:
     assert "2> '/w/study_'\"$_hpcq_number\"'.'\"$_hpcq_task\" ||" in wrapper
 
 
-def test_a_request_for_slots_in_the_script_gives_way_to_that_of_the_job() -> None:
+def test_slots_of_script_overridden() -> None:
     script = b"""#!/bin/sh
 #PBS -l nodes=1:ppn=4,walltime=1:00:00 -N mine
 #PBS -lselect=2:ncpus=8 -l mem=4gb
@@ -293,7 +293,7 @@ def test_a_request_for_slots_in_the_script_gives_way_to_that_of_the_job() -> Non
         (None, "mem=1048577kb"),
     ],
 )
-def test_another_memory_limit_is_said_with_the_chunks(select: str | None, request_: str) -> None:
+def test_alter_memory_limit_with_chunks(select: str | None, request_: str) -> None:
     spec = replace(_SPEC, slots=4, memory_limit_bytes=(1 << 30) + 1, wall_time_limit_seconds=90)
     assert submit.build_alterations(spec, {"memory_limit_bytes"}, select) == [
         ("qalter", "-l", request_)
@@ -306,7 +306,7 @@ def test_another_memory_limit_is_said_with_the_chunks(select: str | None, reques
 
 @pytest.mark.parametrize("field", ["queue", "account"])
 @pytest.mark.parametrize("value", ["-x", "a@b c", "a,b", "x\n", "$x"])
-def test_a_change_to_what_is_no_name_is_refused(field: str, value: str) -> None:
+def test_alter_invalid_name(field: str, value: str) -> None:
     with pytest.raises(InvalidSpec) as caught:
         submit.build_alterations(replace(_SPEC, **{field: value}), {field}, None)  # type: ignore[arg-type]
     assert caught.value.field == field

@@ -33,7 +33,7 @@ _HOPELESS = _CANCELLED
         ("subjob", "5283[2]", (JobState.FAILED, FailureKind.NON_ZERO_EXIT, 7, None)),
     ],
 )
-def test_an_end_is_told(
+def test_tracejob_ends(
     case: str, job: str, end: tuple[JobState, FailureKind | None, int | None, int | None]
 ) -> None:
     seen = parse_tracejob(recorded(f"tracejob.{case}").stdout, NativeId(job))
@@ -41,7 +41,7 @@ def test_an_end_is_told(
     assert (seen.state, seen.failure_kind, seen.exit_code, seen.exit_signal) == end
 
 
-def test_usage_times_and_names_are_told_with_it() -> None:
+def test_tracejob_usage_times_and_names() -> None:
     seen = parse_tracejob(recorded("tracejob.as-ordinary-user").stdout, NativeId("36"))
     assert seen is not None
     assert (seen.owner, seen.name, seen.queue) == ("alice", "runjob", "workq")
@@ -52,16 +52,16 @@ def test_usage_times_and_names_are_told_with_it() -> None:
 
 
 @pytest.mark.parametrize(("case", "job"), [("running", "146"), ("array", "5283")])
-def test_what_is_not_told_is_not_made_up(case: str, job: str) -> None:
+def test_tracejob_without_end(case: str, job: str) -> None:
     assert parse_tracejob(recorded(f"tracejob.{case}").stdout, NativeId(job)) is None
 
 
-def test_nothing_of_another_job_is_taken() -> None:
+def test_tracejob_other_job() -> None:
     assert parse_tracejob(recorded("tracejob.finished-ok").stdout, NativeId("14")) is None
     assert parse_tracejob(recorded("tracejob.subjob").stdout, NativeId("5283[1]")) is None
 
 
-def test_a_job_that_was_put_back_has_not_ended() -> None:
+def test_tracejob_rerun_job() -> None:
     told = recorded("tracejob.finished-exit3").stdout
     put_back = b"11/22/2026 22:30:00  S    Job Rerun at request of root@pbshead\n"
     assert parse_tracejob(told + put_back, NativeId("142")) is None

@@ -20,7 +20,7 @@ def _line(job_id: str, kind: str = "E", more: str = END) -> bytes:
     return f"11/22/2026 22:54:59;{kind};{job_id};{more}\n".encode()
 
 
-def test_an_end() -> None:
+def test_end_record() -> None:
     line = parse_accounting_line(_line("6128.vm"))
     assert (line.moment, line.kind, line.job_id) == ("11/22/2026 22:54:59", "E", "6128.vm")
     assert line.attributes["jobname"] == "a;b$c&d<e>'f"
@@ -37,25 +37,25 @@ def test_an_end() -> None:
         "ç;;",
     ],
 )
-def test_an_account_changes_nothing_else(account: str) -> None:
+def test_end_record_any_account(account: str) -> None:
     text = END.replace(" jobname", f" account={account} jobname")
     plain = parse_attributes(END)
     assert parse_attributes(text) == plain | {"account": account}
 
 
-def test_a_deletion_and_an_empty_record() -> None:
+def test_deletion_and_empty_record() -> None:
     deleted = parse_accounting_line(_line("840.vm", "D", "requestor=alice@vm"))
     assert deleted.attributes == {"requestor": "alice@vm"}
     assert parse_accounting_line(_line("840.vm", "R", "")).attributes == {}
 
 
 @pytest.mark.parametrize("line", [b"", b"\n", b"x;E;1;y", b"11/22/2026 22:54:59;E;1", b";;;"])
-def test_what_is_no_record(line: bytes) -> None:
+def test_record_invalid(line: bytes) -> None:
     with pytest.raises(ValueError, match="no accounting record"):
         parse_accounting_line(line)
 
 
-def test_logs_are_followed_across_the_change_of_day(tmp_path: Path) -> None:
+def test_logs_across_midnight(tmp_path: Path) -> None:
     logs = AccountingLogs(tmp_path)
     (tmp_path / "20261122").write_bytes(_line("1.vm") + _line("2.vm", "S") + _line("11[3].vm"))
     (tmp_path / "README").write_text("no log")
@@ -69,13 +69,13 @@ def test_logs_are_followed_across_the_change_of_day(tmp_path: Path) -> None:
     assert [len(logs.lines([number])) for number in ("1", "2", "3")] == [2, 0, 1]
 
 
-def test_old_files_are_passed_over(tmp_path: Path) -> None:
+def test_logs_old_files_skipped(tmp_path: Path) -> None:
     (tmp_path / "20261121").write_bytes(_line("1.vm"))
     (tmp_path / "20261122").write_bytes(_line("2.vm") * 3)
     logs = AccountingLogs(tmp_path, first_read_bytes=10)
     assert (len(logs.lines(["1"])), len(logs.lines(["2"]))) == (0, 3)
 
 
-def test_a_folder_that_cannot_be_read_is_said_so(tmp_path: Path) -> None:
+def test_logs_folder_missing(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="absent"):
         AccountingLogs(tmp_path / "absent").lines(["1"])

@@ -23,13 +23,11 @@ SPEC = JobSpec(name="study", working_directory="/w", script_file="/w/s.sh")
         (Action.SIGNAL, Signal.USR1, ("qsig", "-s", "SIGUSR1")),
     ],
 )
-def test_each_action_has_its_command(
-    action: Action, signal: Signal | None, argv: tuple[str, ...]
-) -> None:
+def test_action_commands(action: Action, signal: Signal | None, argv: tuple[str, ...]) -> None:
     assert build_action(action, signal) == argv
 
 
-def test_changes_are_a_move_and_one_qalter() -> None:
+def test_alteration_qmove_and_qalter() -> None:
     spec = replace(SPEC, queue="long", account="pem", priority=-5)
     assert build_alteration(spec, frozenset(CHANGEABLE), "study", ["walltime=60"]) == [
         ("qmove", "long"),

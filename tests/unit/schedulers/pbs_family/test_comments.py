@@ -39,7 +39,5 @@ from hpcq.schedulers.pbs_family.comments import reason_in
         (None, None),
     ],
 )
-def test_comment_has_the_code_of_all_schedulers(
-    comment: str | None, code: ReasonCode | None
-) -> None:
+def test_comment_reason_code(comment: str | None, code: ReasonCode | None) -> None:
     assert reason_in(comment) is code

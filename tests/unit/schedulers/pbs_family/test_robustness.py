@@ -101,7 +101,7 @@ _PARSERS: dict[str, Callable[[bytes], object]] = {
 
 @pytest.mark.parametrize("name", _PARSERS)
 @given(output=_ANYTHING)
-def test_nothing_that_is_printed_is_an_accident(name: str, output: bytes) -> None:
+def test_parsers_any_output(name: str, output: bytes) -> None:
     try:
         found = _PARSERS[name](output)
     except HpcqError as error:
@@ -111,7 +111,7 @@ def test_nothing_that_is_printed_is_an_accident(name: str, output: bytes) -> Non
 
 
 @given(_ANYTHING, _ANYTHING, st.integers(-64, 255))
-def test_no_answer_of_a_command_is_an_accident(stdout: bytes, stderr: bytes, status: int) -> None:
+def test_error_checks_any_output(stdout: bytes, stderr: bytes, status: int) -> None:
     done = Completed(argv=("qsub",), exit_code=status, stdout=stdout, stderr=stderr)
     for check in (
         torque_errors.parse_qsub,
@@ -128,7 +128,7 @@ def test_no_answer_of_a_command_is_an_accident(stdout: bytes, stderr: bytes, sta
 
 
 @given(st.text(st.characters()))
-def test_values_are_never_an_accident(text: str) -> None:
+def test_values_any_text(text: str) -> None:
     printable(text).encode("utf-8")
     assert slots_in(text) != 0
     assert hosts_in(text) != ()
@@ -193,7 +193,7 @@ def _xml_value(text: str) -> str:
 
 
 @given(_HOSTILE | _HOSTILE_LINES)
-def test_no_value_changes_another_job_in_xml(value: str) -> None:
+def test_qstat_xml_any_value(value: str) -> None:
     job = "<Job><Job_Id>{}.s</Job_Id><Job_Owner>{}@s</Job_Owner><job_state>{}</job_state>{}</Job>"
     document = "<Data>{}{}{}</Data>".format(
         job.format(1, "ana", "R", ""),
@@ -215,7 +215,7 @@ def _others_in(answer: Answer) -> dict[str, tuple[str, str | None]]:
 @example("\nJob Id: 1.s", False)
 @example("\u028a", True)
 @example("\u028aJob Id: 1.s", True)
-def test_no_value_changes_another_job_in_the_delimiter_format(value: str, release: bool) -> None:
+def test_qstat_dsv_any_value(value: str, release: bool) -> None:
     delimiter = new_delimiter()
 
     def line(number: int, owner: str, state: str, value: str) -> str:
@@ -233,7 +233,7 @@ def test_no_value_changes_another_job_in_the_delimiter_format(value: str, releas
 
 
 @given(_HOSTILE | _HOSTILE_LINES)
-def test_no_value_makes_a_text_tell_what_is_not_so_of_another_job(value: str) -> None:
+def test_qstat_text_any_value(value: str) -> None:
     job = "Job Id: {}.s\n    Job_Owner = {}@s\n    job_state = {}\n{}    project = p\n\n"
     output = "".join(
         [
@@ -251,7 +251,7 @@ def test_no_value_makes_a_text_tell_what_is_not_so_of_another_job(value: str) ->
 @given(_HOSTILE)
 @example("x jobname=y queue=z Exit_status=0 end=1 user=root group=root")
 @example('" project=p jobname=x queue=y')
-def test_no_account_changes_what_the_accounting_tells(value: str) -> None:
+def test_accounting_any_account(value: str) -> None:
     line = (
         "03/03/2020 12:00:00;E;{}.s;user={} group=g account={} jobname=j queue=q"
         " ctime=1583229600 exec_host=n1/0 end=1583236800 Exit_status={}"

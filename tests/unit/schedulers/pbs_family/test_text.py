@@ -19,7 +19,7 @@ Job Id: 2.vm
 """
 
 
-def test_records_and_wrapped_values() -> None:
+def test_text_records_wrapped_values() -> None:
     one, two = parse_text_records(TWO)
     assert (one.name, two.name) == ("1.vm", "2.vm")
     assert one.attributes["comment"].endswith("nodes are available")
@@ -29,17 +29,17 @@ def test_records_and_wrapped_values() -> None:
     assert two.is_whole
 
 
-def test_an_empty_answer_has_no_record() -> None:
+def test_text_records_empty() -> None:
     assert parse_text_records(b"") == []
 
 
-def test_a_record_that_was_cut_off_is_not_whole() -> None:
+def test_text_records_truncated() -> None:
     one, two = parse_text_records(TWO[:-20])
     assert one.is_whole
     assert not two.is_whole
 
 
-def test_an_escaped_newline_begins_no_attribute_and_no_record() -> None:
+def test_text_records_escaped_newline() -> None:
     forged = TWO.replace(
         b",B=x\n", b",B=x\\\n    exit_status = 0\\\n\\\nJob Id: 2.vm\\\n    job_state = C,C=\\\\\n"
     )
@@ -50,21 +50,21 @@ def test_an_escaped_newline_begins_no_attribute_and_no_record() -> None:
     assert two.attributes["job_state"] == "R"
 
 
-def test_without_escapes_nothing_that_was_said_before_is_changed() -> None:
+def test_text_records_unescaped_newline() -> None:
     forged = TWO.replace(b",B=x\n", b",B=x\n    job_state = C\nJob Id: 2.vm\n    Job_Name = y\n")
     one, two = parse_text_records(forged)
     assert (one.attributes["job_state"], one.attributes["Job_Name"]) == ("Q", "one")
     assert two.attributes["job_state"] == "R"
 
 
-def test_headings_are_checked_against_ids_that_nobody_can_forge() -> None:
+def test_text_records_known_ids() -> None:
     forged = TWO.replace(b",B=x\n", b",B=x\n\nJob Id: 77.vm\n    job_state = R\n")
     assert [r.name for r in parse_text_records(forged)] == ["1.vm", "77.vm", "2.vm"]
     one, two = parse_text_records(forged, known={"1.vm", "2.vm"})
     assert (one.attributes["job_state"], two.attributes["job_state"]) == ("Q", "R")
 
 
-def test_other_headings_and_noise_before_them() -> None:
+def test_text_records_other_headings() -> None:
     (queue,) = parse_text_records(
         b"Hi\nQueue: batch\n    enabled = True\n    state_count = Queued:0 Comp\n\tlete:0 \n\n",
         b"Queue: ",
@@ -72,7 +72,7 @@ def test_other_headings_and_noise_before_them() -> None:
     assert (queue.name, queue.attributes["state_count"]) == ("batch", "Queued:0 Complete:0")
 
 
-def test_an_undecodable_byte_spoils_nothing_else() -> None:
+def test_text_records_undecodable_byte() -> None:
     one, _ = parse_text_records(TWO.replace(b",B=x", b",B=caf\xe9"))
     assert one.attributes["Variable_List"] == "A=prévis,B=caf\ufffd"
     assert one.attributes["euser"] == "alice"

@@ -21,14 +21,14 @@ from hpcq.schedulers.pbs_family.values import (
         ("45[2]\n", JobId("45", "2"), "45[2]"),
     ],
 )
-def test_ids(text: str, parts: JobId, short: str) -> None:
+def test_job_id_valid(text: str, parts: JobId, short: str) -> None:
     assert parse_job_id(text) == parts
     assert parts.short == short
     assert parts.is_array is ("[]" in text)
 
 
 @pytest.mark.parametrize("text", ["", "all", "ALL", "vm", "45[", "45[1-3]", "45.", "45 46", "-5"])
-def test_what_is_no_id(text: str) -> None:
+def test_job_id_invalid(text: str) -> None:
     with pytest.raises(ValueError, match="not a job id"):
         parse_job_id(text)
 
@@ -45,12 +45,12 @@ def test_what_is_no_id(text: str) -> None:
         ("05:30", 330),
     ],
 )
-def test_durations(text: str, seconds: float) -> None:
+def test_duration_valid(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "a", "1:", ":1", "1:2:3:4:5", "--5", "UNLIMITED"])
-def test_what_is_no_duration(text: str) -> None:
+def test_duration_invalid(text: str) -> None:
     with pytest.raises(ValueError, match="not a duration"):
         parse_duration(text)
 
@@ -67,17 +67,17 @@ def test_what_is_no_duration(text: str) -> None:
         ("0kb", 0),
     ],
 )
-def test_sizes(text: str, size: int) -> None:
+def test_size_valid(text: str, size: int) -> None:
     assert parse_pbs_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "kb", "1.5gb", "-1kb", "1 kb", "abc"])
-def test_what_is_no_size(text: str) -> None:
+def test_size_invalid(text: str) -> None:
     with pytest.raises(ValueError, match="not a size"):
         parse_pbs_size(text)
 
 
-def test_times_are_utc_and_nonsense_is_none() -> None:
+def test_local_time_valid_and_invalid() -> None:
     moment = parse_local_time("Sun Nov 22 22:25:25 2026")
     assert moment is not None
     assert moment.isoformat() == "2026-11-22T22:25:25+00:00"

@@ -56,7 +56,7 @@ def _study(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("shell", SHELLS)
 @pytest.mark.parametrize("by", ["file", "stdin", "name"])
-def test_arguments_and_variables_arrive_byte_for_byte(tmp_path: Path, shell: str, by: str) -> None:
+def test_wrapper_arguments_and_variables(tmp_path: Path, shell: str, by: str) -> None:
     study = _study(tmp_path)
     canary = tmp_path / "canary"
     args = ["", *values(str(canary)), "\n\n", "it's", "", "é" * 9000, "y" * 100_000, ""]
@@ -73,7 +73,7 @@ def test_arguments_and_variables_arrive_byte_for_byte(tmp_path: Path, shell: str
     assert not canary.exists()
 
 
-def test_it_is_plain_text_without_a_line_that_qsub_could_mistake(tmp_path: Path) -> None:
+def test_wrapper_no_injected_directives(tmp_path: Path) -> None:
     odd = "x\n#PBS -o /tmp/x\r\n" + "é"
     wrapper = build_wrapper(RECORD.encode(), [odd], {"ODD": odd}, directory=f"/{odd}")
     assert wrapper.isascii()
@@ -82,7 +82,7 @@ def test_it_is_plain_text_without_a_line_that_qsub_could_mistake(tmp_path: Path)
     assert max(map(len, wrapper.split(b"\n"))) < 1100
 
 
-def test_it_has_no_directives_but_brings_the_script_as_it_is(tmp_path: Path) -> None:
+def test_wrapper_script_unchanged(tmp_path: Path) -> None:
     script = b"#!/bin/cat\n#PBS -l nodes=1\n\n#PBS -m abe\ntrue\n"
     wrapper = build_wrapper(script, [], {}, directory="/")
     assert b"\n#PBS" not in wrapper
@@ -98,7 +98,7 @@ def test_it_has_no_directives_but_brings_the_script_as_it_is(tmp_path: Path) -> 
         (None, {}, b""),
     ],
 )
-def test_a_script_without_an_interpreter_line_is_run_by_the_default(
+def test_wrapper_script_without_interpreter(
     tmp_path: Path, default: str | None, variables: dict[str, str], said: bytes
 ) -> None:
     script = b'#PBS -S /bin/tcsh\nprintf "${BASH_VERSION:+bash}"\n'
@@ -119,34 +119,32 @@ def test_a_script_without_an_interpreter_line_is_run_by_the_default(
         (b"kill -9 $$", -9),
     ],
 )
-def test_the_script_runs_as_the_kernel_would_run_it(
-    tmp_path: Path, script: bytes, status: int
-) -> None:
+def test_wrapper_script_as_kernel(tmp_path: Path, script: bytes, status: int) -> None:
     done = _run(tmp_path, build_wrapper(script, ["a"], {}, directory="/"))
     assert done.returncode == status
 
 
-def test_a_program_runs(tmp_path: Path) -> None:
+def test_wrapper_program(tmp_path: Path) -> None:
     program = Path("/bin/echo").read_bytes()
     done = _run(tmp_path, build_wrapper(program, ["a", ""], {"A": "b"}, directory="/"))
     assert (done.returncode, done.stdout) == (0, b"a \n")
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_a_hyphen_may_stand_anywhere(tmp_path: Path, shell: str) -> None:
+def test_wrapper_hyphens(tmp_path: Path, shell: str) -> None:
     args = ["é" + "-n" * 300, "é" + "x" + "-n" * 300, "-é"]
     script = b"printf '%s\\n' \"$@\" # " + b"-" * 600
     done = _run(tmp_path, build_wrapper(script, args, {}, directory="/"), shell=shell)
     assert (done.stdout.decode().splitlines(), done.stderr) == (args, b"")
 
 
-def test_nothing_is_left_behind(tmp_path: Path) -> None:
+def test_wrapper_no_files_left(tmp_path: Path) -> None:
     script = f"#!{sys.executable}\nimport os\nos.kill(os.getpid(), 9)\n".encode()
     _run(tmp_path, build_wrapper(script, [], {}, directory="/"))
     assert [path.name for path in tmp_path.iterdir()] == ["45.SC"]
 
 
-def test_outputs_are_named_after_the_job(tmp_path: Path) -> None:
+def test_wrapper_outputs_named_after_job(tmp_path: Path) -> None:
     study = _study(tmp_path)
     wrapper = build_wrapper(
         b"echo out; echo err >&2",
@@ -161,7 +159,7 @@ def test_outputs_are_named_after_the_job(tmp_path: Path) -> None:
     assert (tmp_path / "err").read_text() == "err\n"
 
 
-def test_outputs_of_an_array_are_told_apart_and_what_is_kept_empty_at_home_is_removed(
+def test_wrapper_outputs_of_array(
     tmp_path: Path,
 ) -> None:
     study, home = _study(tmp_path), tmp_path / "home"
@@ -190,9 +188,7 @@ def test_outputs_of_an_array_are_told_apart_and_what_is_kept_empty_at_home_is_re
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
-def test_a_large_program_takes_no_more_of_a_shell_than_a_small_one(
-    tmp_path: Path, shell: str
-) -> None:
+def test_wrapper_large_program(tmp_path: Path, shell: str) -> None:
     wrapper = build_wrapper(b"exit 6\n" + bytes(1_000_000), (), {}, directory=str(tmp_path))
     path = tmp_path / "wrapper"
     path.write_bytes(wrapper)
@@ -201,7 +197,7 @@ def test_a_large_program_takes_no_more_of_a_shell_than_a_small_one(
 
 
 @pytest.mark.parametrize(("directory", "stdout"), [("/no/such", None), ("/", "/no/such/out")])
-def test_what_cannot_be_entered_or_written_fails_the_job(
+def test_wrapper_directory_or_output_not_accessible(
     tmp_path: Path, directory: str, stdout: str | None
 ) -> None:
     wrapper = build_wrapper(b"echo ran", [], {}, directory=directory, stdout_path=stdout)
@@ -210,7 +206,7 @@ def test_what_cannot_be_entered_or_written_fails_the_job(
     assert b"ran" not in done.stdout
 
 
-def test_each_task_of_an_array_writes_outputs_of_its_own(tmp_path: Path) -> None:
+def test_wrapper_outputs_of_each_task(tmp_path: Path) -> None:
     wrapper = build_wrapper(
         b"echo out; echo err >&2\n",
         [],
@@ -258,7 +254,7 @@ _DIES = b"#!/bin/sh\nulimit -c 0\nprintf '%%s' \"$1$V\"\nkill -%d $$\n"
 
 @pytest.mark.parametrize("awk", [*_AWKS, None])
 @pytest.mark.parametrize("status", [0, 3, 126, 128, 137, 143, 255])
-def test_an_exit_status_is_told_as_it_is(tmp_path: Path, awk: str | None, status: int) -> None:
+def test_wrapper_exit_status(tmp_path: Path, awk: str | None, status: int) -> None:
     script = b"printf '%%s' \"$1$V\"; [ ! -e /proc/self/fd/8 ] || exit 9; exit %d\n" % status
     done = _watched(tmp_path, script, awk)
     assert (done.returncode, done.stdout) == (status, b"a bx\ny")
@@ -267,19 +263,19 @@ def test_an_exit_status_is_told_as_it_is(tmp_path: Path, awk: str | None, status
 
 @pytest.mark.parametrize("awk", _AWKS)
 @pytest.mark.parametrize("number", [1, 6, 9, 10, 11, 15])
-def test_a_signal_is_told_apart_from_an_exit_status(tmp_path: Path, awk: str, number: int) -> None:
+def test_wrapper_signal_not_exit_status(tmp_path: Path, awk: str, number: int) -> None:
     done = _watched(tmp_path, _DIES % number, awk)
     assert (done.returncode, done.stdout) == (-(34 + number), b"a bx\ny")
 
 
 @pytest.mark.parametrize(("awk", "variables"), [(None, {}), (_AWKS[0], {"POSIXLY_CORRECT": ""})])
-def test_a_signal_is_told_as_the_shell_does_where_it_cannot_be_told_apart(
+def test_wrapper_signal_as_shell(
     tmp_path: Path, awk: str | None, variables: dict[str, str]
 ) -> None:
     assert _watched(tmp_path, _DIES % 9, awk, **variables).returncode == 137
 
 
-def test_a_wrapper_that_is_the_first_process_becomes_the_script(tmp_path: Path) -> None:
+def test_wrapper_first_process(tmp_path: Path) -> None:
     path = tmp_path / "45.SC"
     path.write_bytes(build_wrapper(_DIES % 9, ["a"], {}, directory="/", signal_offset=34))
     done = subprocess.run(

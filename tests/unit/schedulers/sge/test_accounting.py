@@ -57,7 +57,7 @@ def ended() -> dict[str, list[Observation]]:
         ("resched", JobState.DONE, None, 0, None),  # ended with 99, then with 0
     ],
 )
-def test_ends_recorded_on_819(
+def test_ends_recorded_8_1_9(
     ended: dict[str, list[Observation]],
     name: str,
     state: JobState,
@@ -71,7 +71,7 @@ def test_ends_recorded_on_819(
     assert (seen.state_reason is None) == (kind is None)
 
 
-def test_job_that_never_started_has_no_times_and_no_usage(
+def test_job_never_started(
     ended: dict[str, list[Observation]],
 ) -> None:
     (seen,) = ended["nodir"]
@@ -79,20 +79,20 @@ def test_job_that_never_started_has_no_times_and_no_usage(
     assert "working directory" in (seen.state_reason or "")
 
 
-def test_unmeasured_figures_are_absent_not_zero(ended: dict[str, list[Observation]]) -> None:
+def test_usage_unmeasured_figures(ended: dict[str, list[Observation]]) -> None:
     usage = ended["exit3"][0].usage
     assert usage is not None
     assert (usage.max_memory_bytes, usage.io_bytes) == (None, None)
     assert usage.cpu_seconds is not None
 
 
-def test_key_and_limits_come_from_the_record(ended: dict[str, list[Observation]]) -> None:
+def test_key_and_limits(ended: dict[str, list[Observation]]) -> None:
     seen = ended["ok"][-1]
     assert seen.submission_key == KEY
     assert (seen.account, seen.slots, seen.wall_time_limit_seconds) == ("climate", 2, 600)
 
 
-def test_array_tasks_and_the_array(ended: dict[str, list[Observation]]) -> None:
+def test_array_and_tasks(ended: dict[str, list[Observation]]) -> None:
     by_id = {str(seen.native_id): seen for seen in ended["arr"]}
     assert {i: seen.exit_code for i, seen in by_id.items()} == {
         "25[1]": 1,
@@ -104,7 +104,7 @@ def test_array_tasks_and_the_array(ended: dict[str, list[Observation]]) -> None:
 
 
 @pytest.mark.parametrize("case", sorted(p.name for p in (ROOT / "8.1.9").glob("qacct_*")))
-def test_qacct_says_what_the_file_says(ended: dict[str, list[Observation]], case: str) -> None:
+def test_qacct_same_as_file(ended: dict[str, list[Observation]], case: str) -> None:
     output = recorded(case).stdout
     if not output or case == "qacct_task":
         return
@@ -123,7 +123,7 @@ def test_qacct_says_what_the_file_says(ended: dict[str, list[Observation]], case
         )
 
 
-def test_older_dialect_of_the_file() -> None:
+def test_accounting_older_dialect() -> None:
     jobs = ends(parse_accounting_line(line) for line in lines("6.2u5"))
     flow = jobs["flow"][0].usage
     assert flow is not None
@@ -135,7 +135,7 @@ def test_older_dialect_of_the_file() -> None:
     assert jobs["old61"][0].state is JobState.DONE  # 43 fields
 
 
-def test_slave_tasks_are_added_to_their_job() -> None:
+def test_slave_tasks_summed() -> None:
     (seen,) = ends(parse_accounting_line(line) for line in lines("6.2u5"))["mpi"]
     assert seen.usage is not None
     assert seen.usage.cpu_seconds == pytest.approx(350)
@@ -153,7 +153,7 @@ def entries_of(case: str, version: str = "8.1.9") -> list[AccountingRecord]:
 
 
 @pytest.mark.parametrize("case", ["slaves_accounting", "slaves_qacct"])
-def test_records_that_overlap_are_one_run(case: str) -> None:
+def test_records_overlapping_one_run(case: str) -> None:
     # qacct does not say which records are those of slave tasks
     (seen,) = ends(entries_of(case))["slaves"]
     assert (seen.state, seen.exit_code) == (JobState.FAILED, 7)
@@ -165,13 +165,13 @@ def test_records_that_overlap_are_one_run(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", ["slaves_accounting", "slaves_killed_qacct"])
-def test_records_that_overlap_tell_the_end_of_the_master(case: str) -> None:
+def test_records_overlapping_end_of_master(case: str) -> None:
     (seen,) = ends(entries_of(case))["killed"]
     assert (seen.failure_kind, seen.exit_code) == (FailureKind.NON_ZERO_EXIT, 7)
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
-def test_records_that_overlap_are_one_run_in_any_order(order: tuple[int, ...]) -> None:
+def test_records_overlapping_any_order(order: tuple[int, ...]) -> None:
     first = entries_of("slaves_qacct")[-1]
     assert first.started is not None
     assert first.ended is not None
@@ -196,7 +196,7 @@ def test_records_that_overlap_are_one_run_in_any_order(order: tuple[int, ...]) -
     assert seen.usage.cpu_seconds == pytest.approx(3 * first.cpu_seconds)
 
 
-def test_run_that_was_put_back_is_not_the_last_one() -> None:
+def test_rerun_last_run() -> None:
     (seen,) = ends(entries_of("accounting_in_turn"))["put_back"]
     assert (seen.state, seen.start_time) == (
         JobState.DONE,
@@ -204,7 +204,7 @@ def test_run_that_was_put_back_is_not_the_last_one() -> None:
     )
 
 
-def test_array_whose_tasks_ran_in_turn_goes_from_the_first_to_the_last() -> None:
+def test_array_tasks_in_turn() -> None:
     by_id = {
         str(seen.native_id): seen for seen in ends(entries_of("accounting_in_turn"))["in_turn"]
     }
@@ -230,7 +230,7 @@ def test_array_whose_tasks_ran_in_turn_goes_from_the_first_to_the_last() -> None
         ("killusr1", FailureKind.SIGNAL, None, 10),
     ],
 )
-def test_limits_recorded_on_819(
+def test_limits_recorded_8_1_9(
     name: str, kind: FailureKind, code: int | None, signal: int | None
 ) -> None:
     (seen,) = ends(entries_of("accounting_limits"))[name]
@@ -248,9 +248,7 @@ def test_limits_recorded_on_819(
         ({"s_rt": 9.0}, Used(wall_seconds=10), 9, FailureKind.SIGNAL),
     ],
 )
-def test_end_by_a_limit(
-    limits: dict[str, float], used: Used, signal: int, kind: FailureKind
-) -> None:
+def test_end_by_limit(limits: dict[str, float], used: Used, signal: int, kind: FailureKind) -> None:
     assert outcome_of(100, 128 + signal, used, limits).failure_kind is kind
 
 
@@ -258,7 +256,7 @@ def test_end_by_a_limit(
     "category", ["-l cpu=24:00:00", "-l h_rt=1:00:00,h_vmem=2G -pe orte 2", "a:b:1:2:3"]
 )
 @pytest.mark.parametrize("name", ["slaves", "killed"])
-def test_colons_in_the_category_shift_no_field(category: str, name: str) -> None:
+def test_category_with_colons(category: str, name: str) -> None:
     for line in recorded("slaves_accounting").stdout.splitlines():
         fields = line.split(b":")
         if fields[4] != name.encode():
@@ -269,7 +267,7 @@ def test_colons_in_the_category_shift_no_field(category: str, name: str) -> None
         assert seen == replace(plain, category=category)
 
 
-def test_unreadable_figure_of_usage_does_not_cost_the_end() -> None:
+def test_usage_unreadable_figure() -> None:
     fields = recorded("slaves_accounting").stdout.splitlines()[0].split(b":")
     for at in (36, 37, 38, 40, 42):
         broken = b":".join([*fields[:at], b"?", *fields[at + 1 :]])
@@ -279,12 +277,12 @@ def test_unreadable_figure_of_usage_does_not_cost_the_end() -> None:
     assert ([entry.exit_status for entry in entries], unreadable) == ([3], [])
 
 
-def test_number_used_again_gives_both_jobs() -> None:
+def test_job_number_reused() -> None:
     entries = [parse_accounting_line(line) for line in lines("6.2u5")]
     assert [s.owner for s in observe(entries) if s.native_id == "155"] == ["alice", "bob"]
 
 
-def test_older_dialect_of_qacct() -> None:
+def test_qacct_older_dialect() -> None:
     (entry,), _ = parse_qacct(recorded("qacct_ok", "6.2u5").stdout)
     assert entry.cpu_seconds == pytest.approx(631414.377)
     assert entry.max_memory_bytes == pytest.approx(6.2 * GIBIBYTE)
@@ -294,7 +292,7 @@ def test_older_dialect_of_qacct() -> None:
     assert entry.started.isoformat() == "2024-01-10T10:00:00+00:00"
 
 
-def test_older_dialect_of_qacct_signal_and_failure() -> None:
+def test_qacct_older_dialect_signal_and_failure() -> None:
     (signal,) = observe(parse_qacct(recorded("qacct_signal", "6.2u5").stdout)[0])
     assert (signal.failure_kind, signal.exit_signal) == (FailureKind.SIGNAL, 9)
     (unstarted,) = observe(parse_qacct(recorded("qacct_not_started", "6.2u5").stdout)[0])
@@ -305,7 +303,7 @@ def test_older_dialect_of_qacct_signal_and_failure() -> None:
     assert again.usage.cpu_seconds == 28000.5
 
 
-def test_qacct_units_of_819() -> None:
+def test_qacct_units_8_1_9() -> None:
     text = recorded("qacct_ok").stdout
     text = text.replace(b"maxvmem      0.000B", b"maxvmem      106.711MB")
     text = text.replace(b"mem          0.000Bs", b"mem          614.456MBs")
@@ -314,14 +312,14 @@ def test_qacct_units_of_819() -> None:
     assert entry.memory_byte_seconds == pytest.approx(614.456 * 2**20)
 
 
-def test_one_bad_record_of_qacct_hides_no_other() -> None:
+def test_qacct_one_bad_record() -> None:
     text = recorded("qacct_array").stdout.replace(b"exit_status  1", b"exit_status  ?", 1)
     entries, unreadable = parse_qacct(text)
     assert (len(entries), len(unreadable)) == (2, 1)
 
 
 @given(st.binary())
-def test_any_bytes_are_records_or_a_parse_error(output: bytes) -> None:
+def test_qacct_any_bytes(output: bytes) -> None:
     try:
         parse_qacct(output)
     except OutputParseError:
@@ -329,7 +327,7 @@ def test_any_bytes_are_records_or_a_parse_error(output: bytes) -> None:
 
 
 @given(st.binary())
-def test_any_line_is_a_record_or_a_value_error(line: bytes) -> None:
+def test_accounting_line_any_bytes(line: bytes) -> None:
     try:
         parse_accounting_line(line)
     except ValueError:
@@ -337,7 +335,7 @@ def test_any_line_is_a_record_or_a_value_error(line: bytes) -> None:
 
 
 @given(st.data())
-def test_damaged_line_is_a_record_or_a_value_error(data: st.DataObject) -> None:
+def test_accounting_line_damaged(data: st.DataObject) -> None:
     fields = data.draw(st.sampled_from(lines("8.1.9"))).split(b":")
     at = data.draw(st.integers(0, len(fields) - 1))
     fields[at] = data.draw(st.binary(max_size=12))
@@ -374,7 +372,7 @@ def record(number: int, name: str = "job", account: str = "sge", owner: str | No
     return b":".join(fields) + b"\n"
 
 
-def test_file_is_followed_as_it_grows(tmp_path: Path, follow: Follow) -> None:
+def test_file_growing(tmp_path: Path, follow: Follow) -> None:
     path = tmp_path / "accounting"
     path.write_bytes(b"# Version: 8.1.9\n" + record(1))
     followed = follow(path)
@@ -384,7 +382,7 @@ def test_file_is_followed_as_it_grows(tmp_path: Path, follow: Follow) -> None:
     assert [e.number for e in followed.records(["1", "2"])[0]] == ["1", "2"]
 
 
-def test_half_written_last_line_waits_for_its_end(tmp_path: Path, follow: Follow) -> None:
+def test_file_half_written_line(tmp_path: Path, follow: Follow) -> None:
     path = tmp_path / "accounting"
     whole = record(1)
     path.write_bytes(whole[:50])
@@ -394,7 +392,7 @@ def test_half_written_last_line_waits_for_its_end(tmp_path: Path, follow: Follow
     assert len(followed.records(["1"])[0]) == 1
 
 
-def test_rotation_is_noticed_and_the_old_end_still_read(tmp_path: Path, follow: Follow) -> None:
+def test_file_rotated(tmp_path: Path, follow: Follow) -> None:
     path = tmp_path / "accounting"
     path.write_bytes(record(1))
     followed = follow(path)
@@ -406,7 +404,7 @@ def test_rotation_is_noticed_and_the_old_end_still_read(tmp_path: Path, follow: 
     assert [e.number for e in followed.records(["1", "2", "3"])[0]] == ["1", "2", "3"]
 
 
-def test_cut_file_is_read_anew(tmp_path: Path, follow: Follow) -> None:
+def test_file_truncated(tmp_path: Path, follow: Follow) -> None:
     path = tmp_path / "accounting"
     path.write_bytes(record(1) + record(2))
     followed = follow(path)
@@ -417,7 +415,7 @@ def test_cut_file_is_read_anew(tmp_path: Path, follow: Follow) -> None:
     assert [e.number for e in followed.records(["3"])[0]] == ["3"]
 
 
-def test_what_lies_before_the_kept_part_is_found_too(tmp_path: Path, follow: Follow) -> None:
+def test_file_before_tail(tmp_path: Path, follow: Follow) -> None:
     path = tmp_path / "accounting"
     path.write_bytes(b"".join(record(n) for n in range(100, 200)))
     followed = follow(path, tail_bytes=1000)
@@ -425,7 +423,7 @@ def test_what_lies_before_the_kept_part_is_found_too(tmp_path: Path, follow: Fol
     assert [e.number for e in followed.records(["101"])[0]] == ["101"]
 
 
-def test_key_is_found_wherever_it_stands(tmp_path: Path, follow: Follow) -> None:
+def test_find_key_anywhere(tmp_path: Path, follow: Follow) -> None:
     path = tmp_path / "accounting"
     content = record(1, account=KEY) + b"".join(record(n) for n in range(2, 90))
     path.write_bytes(content)
@@ -434,19 +432,19 @@ def test_key_is_found_wherever_it_stands(tmp_path: Path, follow: Follow) -> None
     assert follow(path).find(SubmissionKey("hpcq-" + "f" * 32)) is None
 
 
-def test_key_that_another_account_copied_is_not_found(tmp_path: Path, follow: Follow) -> None:
+def test_find_key_of_other_owner(tmp_path: Path, follow: Follow) -> None:
     path = tmp_path / "accounting"
     path.write_bytes(record(1, account=KEY, owner="eve") + record(2, account=KEY, owner="ana"))
     assert follow(path).find(KEY, "ana") == "2"
     assert follow(path).find(KEY, "bob") is None
 
 
-def test_missing_file_is_an_os_error(tmp_path: Path, follow: Follow) -> None:
+def test_file_missing(tmp_path: Path, follow: Follow) -> None:
     with pytest.raises(FileNotFoundError):
         follow(tmp_path / "accounting").records(["1"])
 
 
-def test_unreadable_line_is_reported(tmp_path: Path, follow: Follow) -> None:
+def test_file_unreadable_line(tmp_path: Path, follow: Follow) -> None:
     path = tmp_path / "accounting"
     path.write_bytes(b":".join(record(1).split(b":")[:20]) + b"\n" + record(1))
     entries, unreadable = follow(path).records(["1"])

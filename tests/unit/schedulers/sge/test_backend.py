@@ -87,7 +87,7 @@ async def seen(backend: SgeBackend, job: str) -> Observation | None:
     return next((one for one in listing.observations if one.native_id == job), None)
 
 
-def test_reason_of_an_error_state_is_in_the_listing(site: Site, backend: SgeBackend) -> None:
+def test_error_state_reason_in_listing(site: Site, backend: SgeBackend) -> None:
     site.repeats("qstat -u", "qstat_xml_mixed")
     site.repeats("qstat -j 58 ", "qstat_j_xml_error")
 
@@ -104,9 +104,7 @@ def test_reason_of_an_error_state_is_in_the_listing(site: Site, backend: SgeBack
     assert sum(line.startswith("qstat -j") for line in site.ran) == 1
 
 
-def test_reason_of_an_error_state_that_is_not_told_costs_nothing_else(
-    site: Site, backend: SgeBackend
-) -> None:
+def test_error_state_reason_unavailable(site: Site, backend: SgeBackend) -> None:
     site.repeats("qstat -u", "qstat_xml_mixed")
     site.repeats("qstat -j", "qstat_j_xml_down")
     listing = run(backend.jobs())
@@ -115,9 +113,7 @@ def test_reason_of_an_error_state_that_is_not_told_costs_nothing_else(
 
 
 @pytest.mark.parametrize("wrapper", ["element", "qmaster_response", "ulong_sublist", "", "x y='z'"])
-def test_key_is_found_in_an_element_of_any_name(
-    site: Site, backend: SgeBackend, wrapper: str
-) -> None:
+def test_find_key_element_name(site: Site, backend: SgeBackend, wrapper: str) -> None:
     text = recorded("qstat_j_xml_running", "2011.11").stdout
     opening, closing = f"<{wrapper}>".encode(), f"</{wrapper.split(' ')[0]}>".encode()
     text = text.replace(b"<element>\n      <JB_job_n", opening + b"\n      <JB_job_n")
@@ -136,7 +132,7 @@ def test_key_is_found_in_an_element_of_any_name(
         (b"<element>\n      <JB_job_number>", b"<JB_job_number>"),
     ],
 )
-def test_key_in_a_document_that_is_not_understood_is_not_absent(
+def test_find_key_document_not_understood(
     site: Site, backend: SgeBackend, old: bytes, new: bytes
 ) -> None:
     site.repeats("qstat -u", "qstat_xml_mixed")
@@ -145,16 +141,14 @@ def test_key_in_a_document_that_is_not_understood_is_not_absent(
         run(backend.find(KEY))
 
 
-def test_key_that_another_job_has_in_its_arguments_is_not_its_own(
-    site: Site, backend: SgeBackend
-) -> None:
+def test_find_key_in_arguments_of_other_job(site: Site, backend: SgeBackend) -> None:
     text = recorded("qstat_j_xml_running").stdout.replace(b"first arg", OTHER_KEY.encode())
     site.repeats("qstat -u", "qstat_xml_mixed")
     site.says("qstat -j", text)
     assert run(backend.find(OTHER_KEY)) is None
 
 
-def test_key_in_the_environment_of_a_child_is_not_its_own(site: Site, backend: SgeBackend) -> None:
+def test_find_key_in_environment_of_child(site: Site, backend: SgeBackend) -> None:
     # A job that runs `qsub -V` hands SGE_ACCOUNT on, which holds its own key.
     child = recorded("qstat_j_xml_child").stdout
     assert KEY.encode() in child
@@ -163,9 +157,7 @@ def test_key_in_the_environment_of_a_child_is_not_its_own(site: Site, backend: S
     assert run(backend.find(KEY)) is None
 
 
-def test_key_is_found_by_qacct_where_the_file_is_not_readable(
-    site: Site, backend: SgeBackend
-) -> None:
+def test_find_key_by_qacct(site: Site, backend: SgeBackend) -> None:
     site.accounting.unlink()
     site.says("qstat -u", EMPTY)
     site.repeats("qacct -A " + KEY + " -j", "qacct_account")
@@ -175,9 +167,7 @@ def test_key_is_found_by_qacct_where_the_file_is_not_readable(
 
 
 @pytest.mark.parametrize("job", ["9_9", "9+1", "9.host"])
-def test_id_that_is_none_of_grid_engine_s_is_no_job(
-    site: Site, backend: SgeBackend, job: str
-) -> None:
+def test_job_id_invalid(site: Site, backend: SgeBackend, job: str) -> None:
     site.says("qstat -u", EMPTY)
     assert run(backend.history([NativeId(job)])).observations == []
     assert run(backend.details([NativeId(job)])).observations == []
@@ -190,7 +180,7 @@ def test_id_that_is_none_of_grid_engine_s_is_no_job(
             run(change(NativeId(job)))
 
 
-def test_unknown_job_of_2011_is_absent(site: Site, backend: SgeBackend) -> None:
+def test_unknown_job_2011(site: Site, backend: SgeBackend) -> None:
     site.says("qstat -u", EMPTY)
     site.repeats("qstat -j", "qstat_j_xml_unknown")
     assert run(backend.details([NativeId("999999")])).observations == []
@@ -199,7 +189,7 @@ def test_unknown_job_of_2011_is_absent(site: Site, backend: SgeBackend) -> None:
 # Jobs that left the queue while they waited
 
 
-def test_queued_job_removed_by_an_administrator(
+def test_removed_queued_job(
     site: Site, backend: SgeBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def steps() -> tuple[Observation | None, Observation | None]:
@@ -229,7 +219,7 @@ def test_queued_job_removed_by_an_administrator(
         (b"reporting_params accounting=true flush_time=00:00:00\n", "77"),  # never seen
     ],
 )
-def test_job_that_may_have_run_is_not_told_as_removed(
+def test_removed_job_possibly_ran(
     site: Site,
     backend: SgeBackend,
     monkeypatch: pytest.MonkeyPatch,
@@ -250,7 +240,7 @@ def test_job_that_may_have_run_is_not_told_as_removed(
     assert run(steps()) is None
 
 
-def test_job_that_ran_after_it_was_seen_waiting_has_its_own_end(
+def test_removed_job_with_accounting_record(
     site: Site, backend: SgeBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history, "_ON_ITS_WAY_SECONDS", -3600.0)
@@ -272,7 +262,7 @@ def test_job_that_ran_after_it_was_seen_waiting_has_its_own_end(
     assert (end.failure_kind, end.exit_code) == (FailureKind.NON_ZERO_EXIT, 3)
 
 
-def test_record_that_is_written_while_the_configuration_is_asked_for_is_not_missed(
+def test_removed_job_record_written_meanwhile(
     site: Site, backend: SgeBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
@@ -298,7 +288,7 @@ def test_record_that_is_written_while_the_configuration_is_asked_for_is_not_miss
     assert second is not None
 
 
-def test_array_whose_waiting_tasks_were_removed_is_not_done(
+def test_removed_waiting_tasks_of_array(
     site: Site, backend: SgeBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history, "_ON_ITS_WAY_SECONDS", -3600.0)
@@ -327,9 +317,7 @@ def test_array_whose_waiting_tasks_were_removed_is_not_done(
     )
 
 
-def test_array_is_not_over_while_tasks_of_it_are_in_the_queue(
-    site: Site, backend: SgeBackend
-) -> None:
+def test_array_tasks_still_queued(site: Site, backend: SgeBackend) -> None:
     site.accounting.write_bytes(recorded("accounting_file", "2011.11").stdout)
     site.says("qstat -u", EMPTY)
     site.repeats("qstat -j", "qstat_j_xml_array")
@@ -346,9 +334,7 @@ def test_array_is_not_over_while_tasks_of_it_are_in_the_queue(
 # Deleting
 
 
-def test_deleted_job_in_error_state_that_did_run_is_not_told_as_never_started(
-    site: Site, backend: SgeBackend
-) -> None:
+def test_deleted_job_in_error_state_that_ran(site: Site, backend: SgeBackend) -> None:
     exit100 = recorded("accounting_file", "2011.11").stdout
     site.repeats("qstat -u", "qstat_xml_mixed")
     site.repeats("qstat -j", "qstat_j_xml_error")
@@ -366,7 +352,7 @@ def test_deleted_job_in_error_state_that_did_run_is_not_told_as_never_started(
     assert run(steps("58")) is False
 
 
-def test_qmaster_that_is_away_is_unavailable(site: Site, backend: SgeBackend) -> None:
+def test_qmaster_down(site: Site, backend: SgeBackend) -> None:
     site.repeats("qstat -u", "qstat_xml_down")
     site.repeats("qstat -j", "qstat_j_xml_down")
     site.repeats("qdel", "qdel_down")
@@ -382,7 +368,7 @@ def test_qmaster_that_is_away_is_unavailable(site: Site, backend: SgeBackend) ->
             run(step)
 
 
-def test_accounting_answers_while_the_qmaster_is_away(site: Site, backend: SgeBackend) -> None:
+def test_qmaster_down_accounting_readable(site: Site, backend: SgeBackend) -> None:
     site.repeats("qstat -u", "qstat_xml_down")
     site.repeats("qstat -j", "qstat_j_xml_down")
     site.accounting.write_bytes(recorded("accounting_file", "2011.11").stdout)
@@ -391,7 +377,7 @@ def test_accounting_answers_while_the_qmaster_is_away(site: Site, backend: SgeBa
     assert end.exit_code == 3
 
 
-def test_ends_of_2011_by_file_and_by_command(site: Site, backend: SgeBackend) -> None:
+def test_ends_2011_by_file_and_qacct(site: Site, backend: SgeBackend) -> None:
     site.says("qstat -u", EMPTY)
     site.repeats("qstat -j", "qstat_j_xml_unknown")
     cases = {
@@ -425,9 +411,7 @@ def test_ends_of_2011_by_file_and_by_command(site: Site, backend: SgeBackend) ->
         assert replace(one, **nothing) == replace(other, **nothing)  # type: ignore[arg-type]
 
 
-def test_limits_of_2011_are_told_where_the_accounting_shows_the_request(
-    site: Site, backend: SgeBackend
-) -> None:
+def test_ends_2011_at_limits(site: Site, backend: SgeBackend) -> None:
     site.says("qstat -u", EMPTY)
     site.accounting.write_bytes(recorded("accounting_file", "2011.11").stdout)
     timeout, cpu = run(seen(backend, "70")), run(seen(backend, "74"))
@@ -441,7 +425,7 @@ def test_limits_of_2011_are_told_where_the_accounting_shows_the_request(
     ("held_by_users", "code"),
     [("qstat_xml_mixed", ReasonCode.HELD_BY_USER), (None, ReasonCode.HELD_BY_OPERATOR)],
 )
-def test_holder_of_a_held_job_is_asked_for(
+def test_hold_owner(
     site: Site, backend: SgeBackend, held_by_users: str | None, code: ReasonCode
 ) -> None:
     listing = recorded("qstat_xml_mixed").stdout
@@ -454,7 +438,7 @@ def test_holder_of_a_held_job_is_asked_for(
     assert (told.state, told.reason_code) == (JobState.QUEUED_HELD, code)
 
 
-def test_holder_that_nobody_tells_is_unknown(site: Site, backend: SgeBackend) -> None:
+def test_hold_owner_unknown(site: Site, backend: SgeBackend) -> None:
     document = recorded("qstat_j_xml_held").stdout
     (number,) = re.findall(rb"<JB_job_number>(\d+)<", document)
     site.repeats("qstat -u", "qstat_xml_mixed", "8.1.9")

@@ -49,12 +49,12 @@ def test_running_job() -> None:
     assert seen.usage.sampled_at == NOW
 
 
-def test_environment_never_leaves_the_parser() -> None:
+def test_environment_not_exposed() -> None:
     assert b"hunter2" in recorded("qstat_j_xml_running").stdout
     assert "hunter2" not in repr(detail("qstat_j_xml_running", "31"))
 
 
-def test_pending_job_has_the_scheduler_s_reason() -> None:
+def test_pending_job_reason() -> None:
     seen = detail("qstat_j_xml_pending", "35")
     assert seen.state is JobState.QUEUED
     assert (
@@ -65,7 +65,7 @@ def test_pending_job_has_the_scheduler_s_reason() -> None:
     assert seen.usage is None
 
 
-def test_error_state_has_its_cause() -> None:
+def test_error_state_reason() -> None:
     seen = detail("qstat_j_xml_eqw_failed_28", "23")
     assert seen.reason_code is ReasonCode.HELD_BY_SYSTEM
     assert (seen.native_reason or "").endswith("/srv/jobs/none: No such file or directory")
@@ -79,14 +79,14 @@ def test_dependency() -> None:
     assert seen.reason_code is ReasonCode.WAITING_FOR_DEPENDENCY
 
 
-def test_job_that_waits_for_a_time() -> None:
+def test_job_with_start_time() -> None:
     (number,) = re.findall(rb"<JB_job_number>(\d+)<", recorded("qstat_j_xml_later").stdout)
     seen = detail("qstat_j_xml_later", number.decode())
     assert seen.native_reason == "execution time not reached"
     assert seen.reason_code is ReasonCode.NOT_BEFORE_TIME
 
 
-def test_array_and_its_task() -> None:
+def test_array_and_task() -> None:
     output = recorded("qstat_j_xml_array").stdout
     ids = [NativeId("39"), NativeId("39[2]"), NativeId("39[5]")]
     listing = parse_qstat_details(output, ids, listed(), NOW)
@@ -96,23 +96,23 @@ def test_array_and_its_task() -> None:
     assert (task.native_id, task.array_job_id, task.array_task_id) == ("39[2]", "39", 2)
 
 
-def test_several_jobs_one_of_them_unknown() -> None:
+def test_several_jobs_one_unknown() -> None:
     ids = [NativeId(i) for i in ("31", "35", "39", "999999")]
     listing = parse_qstat_details(recorded("qstat_j_xml_several").stdout, ids, {}, NOW)
     assert [seen.native_id for seen in listing.observations] == ["31", "35", "39"]
 
 
-def test_unknown_job_is_no_parser_error() -> None:
+def test_unknown_job() -> None:
     output = recorded("qstat_j_xml_unknown").stdout
     assert not parse_qstat_details(output, [NativeId("999999")], {}).observations
 
 
-def test_unreachable_qmaster_exits_with_0_and_says_so_in_xml() -> None:
+def test_qmaster_down_exit_status_0() -> None:
     with pytest.raises(SchedulerUnavailable, match="unable to send message"):
         parse_qstat_details(recorded("qmaster_down_qstat_j").stdout, [NativeId("1")], {})
 
 
-def test_usage_of_slave_tasks_is_added_and_earlier_runs_are_not() -> None:
+def test_usage_slave_tasks_and_earlier_runs() -> None:
     seen = detail("qstat_j_xml_running", "155", "6.2u5")
     assert seen.usage is not None
     assert seen.usage.cpu_seconds == pytest.approx(350.5)
@@ -122,13 +122,13 @@ def test_usage_of_slave_tasks_is_added_and_earlier_runs_are_not() -> None:
     assert "secret" not in repr(seen)
 
 
-def test_control_characters_and_bad_utf8_in_one_job_hide_no_other() -> None:
+def test_control_characters_and_bad_utf8() -> None:
     output = recorded("qstat_j_xml_several").stdout.replace(b"it&apos;s", b"\x01\xff")
     listing = parse_qstat_details(output, [NativeId("31"), NativeId("35")], {}, NOW)
     assert len(listing.observations) == 2
 
 
-def test_one_broken_job_is_reported() -> None:
+def test_one_broken_job() -> None:
     output = recorded("qstat_j_xml_several").stdout.replace(b"</JB_account>", b"", 1)
     listing = parse_qstat_details(output, [NativeId("31"), NativeId("35")], {}, NOW)
     assert [seen.native_id for seen in listing.observations] == ["35"]
@@ -136,7 +136,7 @@ def test_one_broken_job_is_reported() -> None:
 
 
 @given(st.binary())
-def test_any_bytes_are_a_listing_or_a_typed_error(output: bytes) -> None:
+def test_details_any_bytes(output: bytes) -> None:
     try:
         parse_qstat_details(output, [NativeId("1")], {})
     except OutputParseError:
@@ -144,7 +144,7 @@ def test_any_bytes_are_a_listing_or_a_typed_error(output: bytes) -> None:
 
 
 @given(st.data())
-def test_damaged_document_is_a_listing_or_a_typed_error(data: st.DataObject) -> None:
+def test_details_damaged_document(data: st.DataObject) -> None:
     text = bytearray(recorded("qstat_j_xml_running").stdout)
     for _ in range(data.draw(st.integers(1, 8))):
         at = data.draw(st.integers(0, len(text) - 1))
@@ -156,11 +156,11 @@ def test_damaged_document_is_a_listing_or_a_typed_error(data: st.DataObject) -> 
 
 
 @pytest.mark.parametrize(("version", "h_rt"), [("8.1.9", "3600"), ("2011.11", "600")])
-def test_requests_of_a_job_are_told_as_they_were_given(version: str, h_rt: str) -> None:
+def test_requests_of_job(version: str, h_rt: str) -> None:
     told = parse_requests(recorded("qstat_j_xml_running", version).stdout)
     assert told == {"h_rt": h_rt, "h_vmem": "1G"}
 
 
-def test_requests_of_a_job_that_is_gone_are_not_told() -> None:
+def test_requests_of_unknown_job() -> None:
     with pytest.raises(OutputParseError):
         parse_requests(recorded("qstat_j_xml_unknown").stdout)

@@ -27,12 +27,12 @@ JOB = NativeId("31")
 @pytest.mark.parametrize(
     ("case", "native_id"), [("qsub_ok", "3"), ("qsub_hold", "4"), ("qsub_array", "5")]
 )
-def test_submission_s_id(case: str, native_id: str) -> None:
+def test_qsub_id(case: str, native_id: str) -> None:
     assert parse_qsub(recorded(case)) == native_id
 
 
 @pytest.mark.parametrize(("case", "native_id"), [("qsub_terse", "45"), ("qsub_terse_array", "46")])
-def test_submission_s_id_from_2011(case: str, native_id: str) -> None:
+def test_qsub_id_2011(case: str, native_id: str) -> None:
     assert parse_qsub(recorded(case, "2011.11")) == native_id
 
 
@@ -51,7 +51,7 @@ def test_submission_s_id_from_2011(case: str, native_id: str) -> None:
         ("qstat_no_cell", SchedulerUnavailable),
     ],
 )
-def test_what_commands_of_2011_refuse(case: str, error: type[HpcqError]) -> None:
+def test_check_refusals_2011(case: str, error: type[HpcqError]) -> None:
     with pytest.raises(error):
         ERRORS.check(recorded(case, "2011.11"), JOB)
 
@@ -69,13 +69,13 @@ def test_what_commands_of_2011_refuse(case: str, error: type[HpcqError]) -> None
         ("qdel_task", False),
     ],
 )
-def test_deletions_of_2011(case: str, waiting: bool) -> None:
+def test_check_deletions_2011(case: str, waiting: bool) -> None:
     done = recorded(case, "2011.11")
     ERRORS.check(done, JOB)
     assert never_ran(done) is waiting
 
 
-def test_unreachable_qmaster_of_2011_leaves_no_job() -> None:
+def test_qsub_qmaster_down_2011() -> None:
     with pytest.raises(SchedulerUnavailable):
         parse_qsub(recorded("qsub_down", "2011.11"))
 
@@ -87,7 +87,7 @@ def test_unreachable_qmaster_of_2011_leaves_no_job() -> None:
         ("2011.11/qsub_no_such_pe", 'parallel environment "nosuch" does not exist'),
     ],
 )
-def test_refusal_carries_the_scheduler_s_words(case: str, message: str) -> None:
+def test_qsub_refusal_message(case: str, message: str) -> None:
     with pytest.raises(CommandFailed) as refused:
         parse_qsub(recorded_as(case))
     assert message in (refused.value.scheduler_message or "")
@@ -117,16 +117,14 @@ def test_refusal_carries_the_scheduler_s_words(case: str, message: str) -> None:
         ("2011.11/qsub_bad_option", "scriptFile", "invalid option"),
     ],
 )
-def test_refusal_that_a_submitter_can_correct_names_the_field(
-    case: str, field: str | None, message: str
-) -> None:
+def test_qsub_refusal_names_field(case: str, field: str | None, message: str) -> None:
     with pytest.raises(InvalidSpec, match=re.escape(message)) as refused:
         parse_qsub(recorded_as(case))
     assert refused.value.field == field
     assert "Exiting" not in refused.value.detail
 
 
-def test_refusal_leaves_out_the_usage() -> None:
+def test_qsub_refusal_without_usage() -> None:
     done = replace(
         recorded("qsub_no_such_option"),
         stderr=b'qsub: invalid option argument "-x"\nUsage: qsub [options]\n -a x\n',
@@ -137,7 +135,7 @@ def test_refusal_leaves_out_the_usage() -> None:
 
 
 @pytest.mark.parametrize("case", ["qsub_too_many_jobs_of_a_user", "qsub_too_many_jobs"])
-def test_limits_that_pass_are_quotas(case: str) -> None:
+def test_qsub_quota_exceeded(case: str) -> None:
     with pytest.raises(QuotaExceeded, match="jobs are allowed"):
         parse_qsub(recorded(case))
 
@@ -147,12 +145,12 @@ def recorded_as(case: str) -> Completed:
     return recorded(name, version)
 
 
-def test_lost_answer_of_a_submission_is_not_a_refusal() -> None:
+def test_qsub_answer_lost() -> None:
     with pytest.raises(OutputParseError, match="lost"):
         parse_qsub(recorded("qsub_name_with_blank"))
 
 
-def test_limit_of_jobs() -> None:
+def test_qsub_job_limit_exit_status() -> None:
     refused = replace(recorded("qsub_unknown_queue"), exit_code=25)
     with pytest.raises(QuotaExceeded):
         parse_qsub(refused)
@@ -162,7 +160,7 @@ def test_limit_of_jobs() -> None:
     "stdout",
     [b"", b"banner\n5\n", b"5\nbye\n", b"5 6\n", b'Your job 6 ("x") has been submitted\n', b"-5\n"],
 )
-def test_anything_but_an_id_is_not_guessed_at(stdout: bytes) -> None:
+def test_qsub_output_without_id(stdout: bytes) -> None:
     with pytest.raises(OutputParseError):
         parse_qsub(replace(recorded("qsub_ok"), stdout=stdout))
 
@@ -186,18 +184,18 @@ def test_anything_but_an_id_is_not_guessed_at(stdout: bytes) -> None:
         ("no_root_qstat", SchedulerUnavailable),
     ],
 )
-def test_what_commands_refuse(case: str, error: type[HpcqError]) -> None:
+def test_check_refusals(case: str, error: type[HpcqError]) -> None:
     with pytest.raises(error):
         ERRORS.check(recorded(case), JOB)
 
 
-def test_unreachable_qmaster_at_submission_leaves_no_job() -> None:
+def test_qsub_qmaster_down() -> None:
     with pytest.raises(SchedulerUnavailable):
         parse_qsub(recorded("qmaster_down_qsub"))
 
 
 @pytest.mark.parametrize("case", ["qdel_running", "qdel_twice", "qrls_not_held", "qhold_running"])
-def test_success(case: str) -> None:
+def test_check_succeeded(case: str) -> None:
     ERRORS.check(recorded(case), JOB)
 
 
@@ -205,12 +203,12 @@ def test_success(case: str) -> None:
     ("case", "waiting"),
     [("qdel_pending", True), ("qdel_held", True), ("qdel_running", False), ("qdel_twice", False)],
 )
-def test_job_deleted_while_it_waited_leaves_no_record(case: str, waiting: bool) -> None:
+def test_never_ran_job_deleted_while_waiting(case: str, waiting: bool) -> None:
     assert never_ran(recorded(case)) is waiting
 
 
 @given(st.binary(), st.binary(), st.integers(-15, 255))
-def test_any_answer_is_an_id_or_a_typed_error(stdout: bytes, stderr: bytes, code: int) -> None:
+def test_qsub_any_answer(stdout: bytes, stderr: bytes, code: int) -> None:
     done = Completed(argv=("qsub",), exit_code=code, stdout=stdout, stderr=stderr)
     try:
         parse_qsub(done)
@@ -238,7 +236,7 @@ def test_nodes() -> None:
 
 
 @given(st.binary())
-def test_any_bytes_are_queues_and_nodes_or_a_parse_error(output: bytes) -> None:
+def test_queues_and_nodes_any_bytes(output: bytes) -> None:
     parse_queue_limits(output)
     for parse in (parse_qhost_xml, lambda text: parse_queue_summary(text, {})):
         try:
@@ -261,7 +259,7 @@ def test_any_bytes_are_queues_and_nodes_or_a_parse_error(output: bytes) -> None:
         ),
     ],
 )
-def test_tasks_never_run_those_that_qdel_deleted_at_once(said: str, numbers: set[int]) -> None:
+def test_never_ran_tasks_deleted_by_qdel(said: str, numbers: set[int]) -> None:
     """As 8.1.9 printed it."""
     done = Completed(argv=("qdel",), exit_code=0, stdout=said.encode(), stderr=b"")
     assert tasks_never_run(done) == numbers

@@ -21,7 +21,7 @@ def listed(case: str, version: str = "8.1.9") -> dict[str, Observation]:
     return by_id
 
 
-def test_sge_lists_running_and_pending_jobs() -> None:
+def test_listing_running_and_pending_jobs() -> None:
     jobs = {seen.name: seen for seen in listed("qstat_xml_mixed").values()}
     assert {
         name: (seen.native_state, seen.state)
@@ -46,7 +46,7 @@ def test_sge_lists_running_and_pending_jobs() -> None:
     }
 
 
-def test_running_job_has_host_and_start_pending_one_has_submission() -> None:
+def test_listing_hosts_and_times() -> None:
     jobs = listed("qstat_xml_mixed")
     running, pending = jobs["31"], jobs["35"]
     assert (running.queue, running.hosts, running.slots) == ("all.q", ("vm",), 2)
@@ -57,7 +57,7 @@ def test_running_job_has_host_and_start_pending_one_has_submission() -> None:
     assert pending.owner == "root"
 
 
-def test_array_is_listed_once_besides_its_tasks() -> None:
+def test_listing_array_and_tasks() -> None:
     jobs = listed("qstat_xml_mixed")
     assert jobs["39"].state is JobState.RUNNING
     assert jobs["39[1]"].array_task_id == 1
@@ -71,7 +71,7 @@ def test_array_is_listed_once_besides_its_tasks() -> None:
 @pytest.mark.parametrize(
     ("tasks", "waiting"), [("1-5000:1", 5000), ("1-4001:2,7", 2002), ("1,2,...", None)]
 )
-def test_array_counts_tasks_that_are_not_told_apart(tasks: str, waiting: int | None) -> None:
+def test_listing_array_task_counts(tasks: str, waiting: int | None) -> None:
     document = recorded("qstat_xml_mixed").stdout.decode()
     changed = re.sub("<tasks>[^<]*</tasks>", f"<tasks>{tasks}</tasks>", document)
     listing = parse_qstat_xml(changed.encode())
@@ -90,7 +90,7 @@ def test_array_counts_tasks_that_are_not_told_apart(tasks: str, waiting: int | N
         ("1,2,3,...", None),
     ],
 )
-def test_tasks_that_wait_are_told_apart(tasks: str, numbers: list[int] | None) -> None:
+def test_listing_waiting_tasks(tasks: str, numbers: list[int] | None) -> None:
     (whole, *others) = sorted(
         parse_qstat_xml(document(GOOD + f"<tasks>{tasks}</tasks>")).observations,
         key=lambda seen: seen.array_task_id or 0,
@@ -100,7 +100,7 @@ def test_tasks_that_wait_are_told_apart(tasks: str, numbers: list[int] | None) -
     assert {str(seen.native_id) for seen in others} == {f"1[{n}]" for n in numbers or ()}
 
 
-def test_listing_of_2011() -> None:
+def test_listing_2011() -> None:
     jobs = listed("qstat_xml_mixed", "2011.11")
     assert {i: (seen.native_state, seen.state) for i, seen in jobs.items() if "[" not in i} == {
         "54": ("r", JobState.RUNNING),
@@ -123,7 +123,7 @@ def test_listing_of_2011() -> None:
     assert jobs["59"].submit_time == datetime(2026, 11, 27, 1, 4, 19, tzinfo=UTC)
 
 
-def test_listing_of_2011_while_jobs_are_deleted() -> None:
+def test_listing_2011_deleted_jobs() -> None:
     jobs = listed("qstat_xml_deleting", "2011.11")
     assert {i for i, seen in jobs.items() if seen.stage is Stage.CANCELLING} == {
         "54",
@@ -133,16 +133,16 @@ def test_listing_of_2011_while_jobs_are_deleted() -> None:
     assert (jobs["54"].state, jobs["64"].state) == (JobState.RUNNING, JobState.SUSPENDED)
 
 
-def test_deletion_asked_for_is_a_stage() -> None:
+def test_listing_deleted_job_stage() -> None:
     jobs = listed("qstat_xml_deleting")
     assert (jobs["31"].native_state, jobs["31"].stage) == ("dr", Stage.CANCELLING)
 
 
-def test_empty_queue() -> None:
+def test_listing_empty() -> None:
     assert listed("qstat_xml_empty") == {}
 
 
-def test_older_dialect() -> None:
+def test_listing_older_dialect() -> None:
     jobs = listed("qstat_xml_mixed", "6.2u5")
     assert {i: seen.native_state for i, seen in jobs.items() if not seen.array_task_id} == {
         "155": "r",
@@ -154,7 +154,7 @@ def test_older_dialect() -> None:
 @pytest.mark.parametrize(
     "variant", ["qstat_r_xml_mixed", "qstat_gd_xml_mixed", "qstat_ext_r_xml_mixed"]
 )
-def test_other_options_of_qstat_are_read_too(variant: str) -> None:
+def test_listing_other_qstat_options(variant: str) -> None:
     assert listed(variant)["31"].name == "running"
 
 
@@ -176,13 +176,13 @@ GOOD = "<JB_job_number>1</JB_job_number><JAT_prio>0.5</JAT_prio><state>qw</state
         "<JB_job_number>2</JB_job_number><state>qw",
     ],
 )
-def test_one_bad_job_hides_no_other(bad: str) -> None:
+def test_listing_one_bad_job(bad: str) -> None:
     listing = parse_qstat_xml(document(GOOD, bad, GOOD.replace("1</JB", "3</JB")))
     assert [str(seen.native_id) for seen in listing.observations] == ["1", "3"]
     assert len(listing.unreadable) == 1
 
 
-def test_unclosed_element_is_reported() -> None:
+def test_listing_unclosed_element() -> None:
     text = document(GOOD, GOOD.replace("1</JB", "2</JB")).replace(b"</job_list>", b"", 1)
     listing = parse_qstat_xml(text)
     assert [bad.native_id for bad in listing.unreadable] == ["1"]
@@ -190,28 +190,28 @@ def test_unclosed_element_is_reported() -> None:
 
 
 @pytest.mark.parametrize("name", ["a\x01b", "a\x1b[31mb", "a & b", "a&nbsp;b"])
-def test_characters_that_are_no_xml_spoil_nothing(name: str) -> None:
+def test_listing_invalid_xml_characters(name: str) -> None:
     listing = parse_qstat_xml(document(GOOD + f"<JB_name>{name}</JB_name>", GOOD))
     assert len(listing.observations) == 2
     assert not listing.unreadable
 
 
-def test_undecodable_bytes_spoil_nothing() -> None:
+def test_listing_undecodable_bytes() -> None:
     text = document(GOOD + "<JB_name>NAME</JB_name>").replace(b"NAME", b"\xff\xfe")
     assert parse_qstat_xml(text).observations[0].name == "\ufffd\ufffd"
 
 
-def test_half_a_document_is_an_error_because_missing_jobs_would_seem_ended() -> None:
+def test_listing_truncated() -> None:
     text = recorded("qstat_xml_mixed").stdout
     with pytest.raises(OutputParseError, match="cut off"):
         parse_qstat_xml(text[: len(text) // 2])
 
 
-def test_noise_before_the_document_is_skipped() -> None:
+def test_listing_noise_before_document() -> None:
     assert len(parse_qstat_xml(b"warning: clock skew\n" + document(GOOD)).observations) == 1
 
 
-def test_unchanged_jobs_are_the_same_objects_and_priorities_do_not_count() -> None:
+def test_listing_unchanged_same_object() -> None:
     cache = ParseCache(parse_element)
     first = parse_qstat_xml(document(GOOD), cache).observations[0]
     again = parse_qstat_xml(document(GOOD.replace("0.5", "0.6")), cache).observations[0]
@@ -221,7 +221,7 @@ def test_unchanged_jobs_are_the_same_objects_and_priorities_do_not_count() -> No
 
 
 @given(st.binary())
-def test_any_bytes_are_a_listing_or_a_parse_error(output: bytes) -> None:
+def test_listing_any_bytes(output: bytes) -> None:
     try:
         parse_qstat_xml(output)
     except OutputParseError:
@@ -229,7 +229,7 @@ def test_any_bytes_are_a_listing_or_a_parse_error(output: bytes) -> None:
 
 
 @given(st.data())
-def test_damaged_document_is_a_listing_or_a_parse_error(data: st.DataObject) -> None:
+def test_listing_damaged_document(data: st.DataObject) -> None:
     text = bytearray(recorded("qstat_xml_mixed").stdout)
     for _ in range(data.draw(st.integers(1, 8))):
         at = data.draw(st.integers(0, len(text) - 1))

@@ -13,7 +13,7 @@ from hpcq.schedulers.sge.script import ScriptOptions, read_options
 ACCOUNT = {"HOME": "/home/100%", "USER": "alice", "PATH": "/bin"}
 
 
-def test_options_that_matter_are_read() -> None:
+def test_read_options_all() -> None:
     script = b"""#!/bin/bash
 #$ -N case -j yes # a comment
 #$ -t 1-10 -tc 2
@@ -34,7 +34,7 @@ echo work
     )
 
 
-def test_script_without_directives_asks_for_nothing() -> None:
+def test_read_options_without_directives() -> None:
     assert read_options(b"#!/bin/sh\n# $ -N x\n #$ -N x\necho '#$ -N x'\n") == ScriptOptions()
 
 
@@ -51,7 +51,7 @@ def test_script_without_directives_asks_for_nothing() -> None:
         ("#$ -@ options.txt", "-@ options.txt"),
     ],
 )
-def test_directive_that_cannot_be_honoured_is_refused(line: str, option: str) -> None:
+def test_directive_unsupported(line: str, option: str) -> None:
     with pytest.raises(InvalidSpec) as refused:
         read_options(f"#!/bin/sh\n\n{line}\n".encode())
     assert refused.value.field == "scriptFile"
@@ -61,7 +61,7 @@ def test_directive_that_cannot_be_honoured_is_refused(line: str, option: str) ->
 @pytest.mark.parametrize(
     "line", ["-sync n", "-b n", "-w e", "-ac x=y", "-h", "-hold_jid 3", "-r y"]
 )
-def test_directive_that_is_honoured_is_left_alone(line: str) -> None:
+def test_directive_supported(line: str) -> None:
     assert read_options(f"#$ {line}\n".encode()) == ScriptOptions()
 
 
@@ -82,13 +82,13 @@ def test_directive_that_is_honoured_is_left_alone(line: str) -> None:
         ("${HOME}/x$ARC", "${HOME}/x$ARC"),  # as it is, on 8.1.9
     ],
 )
-def test_output_path_of_the_script(path: str | None, pattern: str) -> None:
+def test_output_path_of_script(path: str | None, pattern: str) -> None:
     spec = JobSpec(name="", working_directory="/nonexistent", script_file="/job.sh")
     stdout, _ = place_outputs(spec, "case", ScriptOptions(stdout=path), ACCOUNT)
     assert stdout == pattern
 
 
-def test_output_path_that_is_a_folder(tmp_path: Path) -> None:
+def test_output_path_existing_directory(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     spec = JobSpec(name="", working_directory=str(tmp_path), script_file="/job.sh")
     options = ScriptOptions(stdout="logs", stderr=str(tmp_path / "logs"))
@@ -98,7 +98,7 @@ def test_output_path_that_is_a_folder(tmp_path: Path) -> None:
     )
 
 
-def test_each_task_of_an_array_has_its_own_output() -> None:
+def test_output_path_of_array_task() -> None:
     spec = JobSpec(name="", working_directory="/w", script_file="/job.sh")
     options = ScriptOptions(is_array=True, stderr="$JOB_ID.$TASK_ID")
     assert place_outputs(spec, "case", options, ACCOUNT) == ("case.o%j.%a", "%j.%a")
@@ -112,6 +112,6 @@ def test_each_task_of_an_array_has_its_own_output() -> None:
         ({"stderr_path": "/w/e"}, "/w/e"),
     ],
 )
-def test_joined_output(asked: dict[str, str], stderr: str) -> None:
+def test_output_joined(asked: dict[str, str], stderr: str) -> None:
     spec = JobSpec(name="", working_directory="/w", script_file="/job.sh", **asked)  # type: ignore[arg-type]
     assert place_outputs(spec, "case", ScriptOptions(joins=True), ACCOUNT)[1] == stderr

@@ -40,18 +40,18 @@ def test_state_letters(word: str, state: JobState, stage: Stage | None) -> None:
 
 
 @pytest.mark.parametrize("word", ["", "x", "qx", "qq", "rw", "P", "z"])
-def test_unlisted_word_is_undetermined_with_the_raw_word_in_the_reason(word: str) -> None:
+def test_state_unlisted_word(word: str) -> None:
     said = state_of(word)
     assert said.state is JobState.UNDETERMINED
     assert repr(word) in (said.reason or "")
 
 
 @given(st.text())
-def test_any_word_has_a_state(word: str) -> None:
+def test_state_any_word(word: str) -> None:
     assert state_of(word).state in JobState
 
 
-def test_failures_that_kept_the_job_from_running() -> None:
+def test_failure_of_job_never_started() -> None:
     assert not failure_of(28).ran
     assert failure_of(28).kind is FailureKind.SCHEDULER_ERROR
     assert failure_of(19).kind is FailureKind.NODE_FAILURE

@@ -38,7 +38,7 @@ def spec(**fields: object) -> JobSpec:
     return JobSpec(**(base | fields))  # type: ignore[arg-type]
 
 
-def test_plain_submission() -> None:
+def test_submission_plain() -> None:
     submission = build_qsub(spec(args=("-x", "@y", "a b", "")), KEY)
     assert " ".join(submission.argv[:17]) == (
         "qsub -terse -sync n -b n -N run1 -wd /srv/jobs/run1"
@@ -61,7 +61,7 @@ def test_plain_submission() -> None:
         ({"mail_to": "ana"}, "-M ana -m n"),
     ],
 )
-def test_request_becomes_options(fields: dict[str, object], said: str) -> None:
+def test_request_options(fields: dict[str, object], said: str) -> None:
     complexes = Complexes(exclusive="exclusive", gpus="gpu")
     assert " ".join(build_requests(spec(**fields), complexes)) == said
     assert said in " ".join(build_qsub(spec(**fields), KEY, complexes=complexes).argv)
@@ -77,7 +77,7 @@ def test_request_becomes_options(fields: dict[str, object], said: str) -> None:
         ({"reservation": "r1"}, Complexes(), "reservation"),
     ],
 )
-def test_request_that_cannot_be_said_names_the_field(
+def test_request_unsupported_names_field(
     fields: dict[str, object], complexes: Complexes, field: str
 ) -> None:
     with pytest.raises((InvalidSpec, UnsupportedCapability)) as refused:
@@ -85,7 +85,7 @@ def test_request_that_cannot_be_said_names_the_field(
     assert getattr(refused.value, "field", None) == field
 
 
-def test_array_of_the_request() -> None:
+def test_array_options() -> None:
     array = ArrayRange(first=1, last=20, step=2, max_running=5)
     submission = build_qsub(spec(array=array, stdout_path="/srv/a,b", stderr_path="/srv/e"), KEY)
     said = " ".join(submission.argv)
@@ -96,7 +96,7 @@ def test_array_of_the_request() -> None:
     assert 'export HPCQ_ARRAY_TASK_ID="$SGE_TASK_ID"' in wrapper
 
 
-def test_array_that_begins_with_task_0_is_refused() -> None:
+def test_array_from_task_0() -> None:
     with pytest.raises(InvalidSpec) as caught:
         build_qsub(spec(array=ArrayRange(first=0, last=3)), KEY)
     assert caught.value.field == "array.first"
@@ -120,11 +120,11 @@ def outputs(script: bytes = b"", **fields: object) -> str:
         ("/srv/jobs/run1/host:a", ":host:a"),
     ],
 )
-def test_output_path_is_written_so_that_grid_engine_changes_nothing(path: str, said: str) -> None:
+def test_output_path_escaped(path: str, said: str) -> None:
     assert outputs(stdout_path=path) == f"-j n -o {said} -e run1.e$JOB_ID"
 
 
-def test_variables_in_the_folder_change_nothing() -> None:
+def test_working_directory_with_variables() -> None:
     argv = build_qsub(spec(working_directory="/srv/$HOME:$USER"), KEY).argv
     assert argv[argv.index("-wd") + 1] == "/srv/$$HOME:$$USER"
     assert outputs(working_directory="/srv/a,b:c").endswith("-o run1.o$JOB_ID -e run1.e$JOB_ID")
@@ -133,7 +133,7 @@ def test_variables_in_the_folder_change_nothing() -> None:
     assert named == "-j n -o /srv/$$HOME/x -e /srv/$$HOME/run1.e$JOB_ID"
 
 
-def test_folder_with_a_comma_and_a_variable_needs_both_outputs_named() -> None:
+def test_working_directory_comma_and_variable() -> None:
     odd = "/srv/$HOME,x"
     with pytest.raises(InvalidSpec, match="unless both outputs are named") as refused:
         build_qsub(spec(working_directory=odd), KEY)
@@ -145,7 +145,7 @@ def test_folder_with_a_comma_and_a_variable_needs_both_outputs_named() -> None:
 
 
 @pytest.mark.parametrize("path", ["/srv/a,b", "/srv/a\nb"])
-def test_output_path_that_qsub_cannot_take_is_carried(path: str) -> None:
+def test_output_path_needs_wrapper(path: str) -> None:
     submission = build_qsub(spec(stdout_path=path), KEY)
     assert submission.wrapped is not None
     assert (submission.wrapped.stdout, submission.wrapped.stderr) == (path, None)
@@ -164,25 +164,25 @@ def test_output_path_that_qsub_cannot_take_is_carried(path: str) -> None:
         ("/srv/20%j:a", ":/srv/20$JOB_ID:a"),
     ],
 )
-def test_output_path_with_the_number_of_the_job(path: str, said: str) -> None:
+def test_output_path_with_job_id(path: str, said: str) -> None:
     below = said.replace("/srv/jobs/run1/", "")
     assert outputs(stdout_path=path) == f"-j n -o {below} -e run1.e$JOB_ID"
 
 
-def test_output_path_with_the_task_of_an_array() -> None:
+def test_output_path_with_array_task() -> None:
     array = ArrayRange(first=1, last=2)
     argv = " ".join(build_qsub(spec(array=array, stdout_path="%a.%j", stderr_path="%j"), KEY).argv)
     assert "-o $TASK_ID.$JOB_ID -e $JOB_ID.$TASK_ID" in argv
 
 
-def test_output_path_that_is_carried_with_the_number_of_the_job() -> None:
+def test_output_path_in_wrapper_with_job_id() -> None:
     carried = build_qsub(spec(stdout_path="/srv/%j,%%"), KEY).wrapped
     assert carried is not None
     wrapper = build_wrapper(b"#!/bin/sh\n", carried).decode()
     assert "exec 1>>'/srv/'\"$JOB_ID\"',%'\n" in wrapper
 
 
-def test_same_file_for_both_outputs_is_joined() -> None:
+def test_output_paths_same_file() -> None:
     both = outputs(stdout_path="/srv/log", stderr_path="/srv/log")
     assert both == "-j y -o /srv/log -e /srv/log"
 
@@ -198,13 +198,11 @@ def test_same_file_for_both_outputs_is_joined() -> None:
         (b"#$ -e err.$JOB_ID\n", {}, "-j n -o run1.o$JOB_ID"),
     ],
 )
-def test_output_that_the_script_names_stands(
-    script: bytes, fields: dict[str, str], said: str
-) -> None:
+def test_output_path_of_script_kept(script: bytes, fields: dict[str, str], said: str) -> None:
     assert outputs(script, **fields) == said
 
 
-def test_parallel_environment_of_the_script_stands_with_the_slots_of_the_request() -> None:
+def test_parallel_environment_of_script_with_slots() -> None:
     argv = build_qsub(spec(slots=4), KEY, b"#$ -pe mpi 16\n").argv
     assert argv[argv.index("-pe") : argv.index("-pe") + 3] == ("-pe", "mpi", "4")
 
@@ -217,7 +215,7 @@ def test_parallel_environment_of_the_script_stands_with_the_slots_of_the_request
         (b"#$ -S /bin/tcsh\necho\n", None),
     ],
 )
-def test_job_shell_runs_scripts_that_name_none(script: bytes, interpreter: str | None) -> None:
+def test_job_shell_script_without_interpreter(script: bytes, interpreter: str | None) -> None:
     carried = build_qsub(spec(), KEY, script, job_shell="/bin/bash").wrapped
     assert (None if carried is None else carried.interpreter) == interpreter
 
@@ -230,13 +228,13 @@ def test_job_shell_runs_scripts_that_name_none(script: bytes, interpreter: str |
         (b"#!/bin/sh\necho\n", "/bin/sh"),
     ],
 )
-def test_carried_script_has_the_same_shell(script: bytes, interpreter: str) -> None:
+def test_job_shell_in_wrapper(script: bytes, interpreter: str) -> None:
     submission = build_qsub(spec(args=("\n",)), KEY, script, job_shell="/bin/bash")
     assert submission.wrapped is not None
     assert submission.wrapped.interpreter == interpreter
 
 
-def test_environment_of_the_command_is_dropped_where_the_script_takes_it() -> None:
+def test_environment_dropped_for_script_with_v_option() -> None:
     script = b"#!/bin/sh\n#$ -V\n"
     carried = build_qsub(spec(environment={"TZ": "UTC"}), KEY, script).wrapped
     assert carried is not None
@@ -249,7 +247,7 @@ def after(job: str, condition: str) -> Dependency:
     )
 
 
-def test_jobs_that_come_first_are_named() -> None:
+def test_dependencies_hold_jid() -> None:
     argv = build_qsub(spec(depends_on=(after("7", "any"), after("12", "any"))), KEY).argv
     assert argv[argv.index("-hold_jid") + 1] == "7,12"
 
@@ -263,13 +261,13 @@ def test_jobs_that_come_first_are_named() -> None:
         (after("7[2]", "any"), "only for its whole array"),
     ],
 )
-def test_what_cannot_be_waited_for_is_refused(first: Dependency, said: str) -> None:
+def test_dependency_unsupported(first: Dependency, said: str) -> None:
     with pytest.raises(UnsupportedCapability, match=said) as caught:
         build_qsub(spec(depends_on=(first,)), KEY)
     assert caught.value.field == "dependsOn"
 
 
-def test_every_field_is_expressed() -> None:
+def test_submission_every_field() -> None:
     argv = build_qsub(
         spec(
             slots=4,
@@ -305,12 +303,12 @@ def test_every_field_is_expressed() -> None:
         ("x" * 500, "x" * 200),
     ],
 )
-def test_names_are_made_acceptable(name: str, accepted: str) -> None:
+def test_job_name_made_acceptable(name: str, accepted: str) -> None:
     assert acceptable_name(name) == accepted
 
 
 @given(st.text())
-def test_any_name_becomes_acceptable(name: str) -> None:
+def test_job_name_made_acceptable_any(name: str) -> None:
     made = acceptable_name(name)
     assert made.isascii()
     assert made[0].isalpha() or made[0] == "_"
@@ -330,13 +328,13 @@ def test_any_name_becomes_acceptable(name: str) -> None:
         ("account", "", "account"),
     ],
 )
-def test_what_cannot_be_said_is_refused_by_name(field: str, value: str, wire: str) -> None:
+def test_field_invalid(field: str, value: str, wire: str) -> None:
     with pytest.raises(InvalidSpec) as refused:
         build_qsub(spec(**{field: value}), KEY)
     assert refused.value.field == wire
 
 
-def test_nothing_of_the_environment_can_reach_qsub_itself() -> None:
+def test_environment_variables_of_qsub_carried() -> None:
     names = ("LD_PRELOAD", "SGE_ROOT", "PATH", "HOME", "IFS", "BASH_ENV", "TMPDIR", "JOB_ID")
     plain, carried = split_environment({**dict.fromkeys(names, "x"), "LIST": "1,2", "OK": "a=b"})
     assert plain == {"OK": "a=b"}
@@ -344,19 +342,19 @@ def test_nothing_of_the_environment_can_reach_qsub_itself() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "A=B", "A\0"])
-def test_impossible_variable_names_are_refused(name: str) -> None:
+def test_environment_invalid_variable_name(name: str) -> None:
     with pytest.raises(InvalidSpec) as refused:
         split_environment({name: "x"})
     assert refused.value.field == "environment"
 
 
-def test_argument_with_a_newline_needs_the_wrapper() -> None:
+def test_wrapper_for_argument_with_newline() -> None:
     submission = build_qsub(spec(args=("a\nb",), environment={"X": "y"}), KEY)
     assert submission.argv[-4:] == ("-v", "X=y", "-S", "/bin/sh")
     assert submission.wrapped == Wrapped(args=("a\nb",))
 
 
-def test_changes_name_one_job_or_one_task() -> None:
+def test_change_of_job_or_task() -> None:
     assert build_change(("qdel",), NativeId("9")) == ("qdel", "9")
     assert build_change(("qhold",), NativeId("9[2]")) == ("qhold", "9.2")
     assert job_number(NativeId("9[2]")) == "9"
@@ -389,7 +387,7 @@ TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=2
 
 @settings(max_examples=30, deadline=None)
 @given(args=st.lists(TEXT, max_size=4), value=TEXT)
-def test_wrapper_brings_every_byte(
+def test_wrapper_any_bytes(
     tmp_path_factory: pytest.TempPathFactory, args: list[str], value: str
 ) -> None:
     env = {"LD_TEST": value, "TMPDIR": "/requested"}
@@ -397,7 +395,7 @@ def test_wrapper_brings_every_byte(
     assert shown.split(b"\0") == [a.encode() for a in (*args, value, "/requested", "0", "")]
 
 
-def test_no_line_of_the_wrapper_is_taken_for_a_directive() -> None:
+def test_wrapper_no_injected_directives() -> None:
     evil = Wrapped(
         args=("x\n#$ -q other.q",), environment={"V": "\n#$ -N evil"}, stdout="\n#$ -N x"
     )
@@ -405,17 +403,17 @@ def test_no_line_of_the_wrapper_is_taken_for_a_directive() -> None:
     assert not [line for line in made.splitlines() if line.startswith(b"#$")]
 
 
-def test_directives_of_the_script_stay() -> None:
+def test_wrapper_keeps_script_directives() -> None:
     assert b"\n#$ -N shown\n" in build_wrapper(SHOW, Wrapped(args=("a\nb",)))
 
 
-def test_script_without_interpreter_line_runs_with_its_own_shell(tmp_path: Path) -> None:
+def test_wrapper_script_without_interpreter(tmp_path: Path) -> None:
     script = b'printf "%s" "${BASH_VERSION:+bash}$1"\n'
     assert run_wrapper(tmp_path, script, ["\n"], {}, interpreter="/bin/bash") == b"bash\n"
     assert run_wrapper(tmp_path, b'printf "%s" "$1"\n', ["\n"], {}) == b"\n"
 
 
-def test_variable_that_is_no_shell_name(tmp_path: Path) -> None:
+def test_environment_variable_not_shell_name(tmp_path: Path) -> None:
     # A shell script would not do: dash forgets such variables.
     script = f"#!{sys.executable}\nimport os\nprint(os.environ['a.b'])\n".encode()
     assert run_wrapper(tmp_path, script, [], {"a.b": "1,2"}) == b"1,2\n"
@@ -424,7 +422,7 @@ def test_variable_that_is_no_shell_name(tmp_path: Path) -> None:
     assert submission.wrapped.environment == {"a.b": "1"}
 
 
-def test_wrapper_writes_to_the_files_named(tmp_path: Path) -> None:
+def test_wrapper_output_files(tmp_path: Path) -> None:
     out, err = tmp_path / "a,\nb", tmp_path / "e'r"
     script = b"#!/bin/sh\necho out; echo err >&2; echo ${DROPPED-none}\n"
     shown = run_wrapper(
@@ -433,7 +431,7 @@ def test_wrapper_writes_to_the_files_named(tmp_path: Path) -> None:
     assert (shown, out.read_text(), err.read_text()) == (b"", "out\nnone\n", "err\n")
 
 
-def test_a_change_is_one_qalter_that_keeps_the_other_resources() -> None:
+def test_qalter_keeps_other_resources() -> None:
     wanted = spec(
         name="2024/run 1",
         queue="long.q",
@@ -457,7 +455,7 @@ def test_a_change_is_one_qalter_that_keeps_the_other_resources() -> None:
 
 
 @pytest.mark.parametrize("queue", ["*", "a|b", "!x", "all.q@*", "-q"])
-def test_a_change_to_a_pattern_of_queues_is_refused(queue: str) -> None:
+def test_qalter_queue_pattern(queue: str) -> None:
     with pytest.raises(InvalidSpec) as caught:
         build_qalter(spec(queue=queue), {"queue"}, {})
     assert caught.value.field == "queue"

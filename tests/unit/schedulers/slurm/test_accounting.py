@@ -60,7 +60,7 @@ def rows(*jobs: dict[str, str]) -> bytes:
         ("no-such-output-directory", JobState.FAILED, FailureKind.SCHEDULER_ERROR, None, None),
     ],
 )
-def test_an_end_is_understood(
+def test_history_ended_job(
     case: str, state: JobState, kind: FailureKind | None, code: int | None, signal: int | None
 ) -> None:
     (seen,) = told(f"history-{case}")
@@ -71,7 +71,7 @@ def test_an_end_is_understood(
     assert seen.end_time is not None
 
 
-def test_the_record_of_a_job_is_complete() -> None:
+def test_history_completed_record() -> None:
     (seen,) = told("history-completed")
     assert (seen.name, seen.owner, seen.queue, seen.account) == ("demo", "root", "debug", "root")
     assert (seen.slots, seen.hosts) == (1, ("localhost",))
@@ -82,26 +82,26 @@ def test_the_record_of_a_job_is_complete() -> None:
     assert seen.usage.sampled_at == seen.end_time
 
 
-def test_the_uid_that_cancelled_is_told() -> None:
+def test_history_cancelled_by_uid() -> None:
     (seen,) = told("history-cancelled-while-running")
     assert seen.native_state == "CANCELLED by 0"
     assert seen.state_reason == "It was cancelled by the user with uid 0."
 
 
-def test_a_job_that_never_ran_has_no_start_and_no_usage() -> None:
+def test_history_never_ran() -> None:
     (seen,) = told("history-cancelled-while-held")
     assert seen.start_time is None
     assert seen.usage is None
     assert seen.hosts is None
 
 
-def test_a_record_that_is_incomplete_at_first_claims_no_name() -> None:
+def test_history_incomplete_record() -> None:
     for seen in told("history-incomplete-at-first"):
         assert seen.state.is_final
         assert seen.name != "allocation"
 
 
-def test_usage_is_that_of_the_steps() -> None:
+def test_history_usage_from_steps() -> None:
     (seen,) = told("history-out-of-memory")
     assert seen.usage is not None
     assert seen.usage.max_memory_bytes is not None
@@ -110,7 +110,7 @@ def test_usage_is_that_of_the_steps() -> None:
     assert seen.usage.memory_byte_seconds is None
 
 
-def test_hostile_names_do_not_break_the_answer() -> None:
+def test_history_hostile_names() -> None:
     seen = told("history-names")
     assert len(seen) == 2
     # sacct itself has the last character as ?, and at times the quote as `.
@@ -118,14 +118,14 @@ def test_hostile_names_do_not_break_the_answer() -> None:
     assert "new\nline | pipe \x1f unit \x1e record 'é€?\x1b" in names
 
 
-def test_array_tasks_are_told_apart() -> None:
+def test_history_array_tasks() -> None:
     seen = told("history-array")
     assert sorted(one.exit_code or 0 for one in seen) == [1, 2, 3]
     assert sorted(one.array_task_id or 0 for one in seen) == [1, 2, 3]
     assert len(told("history-array-task")) == 1
 
 
-def test_tasks_that_never_ran_are_found_in_their_array() -> None:
+def test_history_array_tasks_never_ran() -> None:
     whole = recorded("history-array-cancelled-while-held").stdout
     array = whole.decode().split("_[")[0]
     seen = told("history-array-cancelled-while-held", f"{array}_2", f"{array}_7", f"{array}_4")
@@ -133,24 +133,24 @@ def test_tasks_that_never_ran_are_found_in_their_array() -> None:
     assert {one.failure_kind for one in seen} == {FailureKind.CANCELLED}
 
 
-def test_only_the_last_run_of_a_requeued_job_counts() -> None:
+def test_history_requeued_job() -> None:
     (seen,) = told("history-requeued")
     assert seen.state is JobState.DONE
 
 
-def test_a_node_failure_before_a_requeue_is_not_the_end() -> None:
+def test_history_node_failure_before_requeue() -> None:
     failed = {"State": "NODE_FAIL"}
     again = {"State": "RUNNING", "Submit": "1700000009", "End": "Unknown"}
     assert ended(rows(failed, again)) == ()
     assert ended(rows(failed))[0].failure_kind is FailureKind.NODE_FAILURE
 
 
-def test_an_id_that_was_used_twice_is_two_jobs() -> None:
+def test_history_job_id_reused() -> None:
     later = {"Submit": "1710000000", "End": "1710000009", "ExitCode": "1:0", "State": "FAILED"}
     assert [seen.state for seen in ended(rows({}, later))] == [JobState.DONE, JobState.FAILED]
 
 
-def test_a_submission_without_a_key_surely_has_none() -> None:
+def test_history_submission_without_key() -> None:
     for line, keyless in (
         ("", False),
         (f"sbatch --parsable --comment={KEY} -- /srv/run.sh", False),
@@ -160,7 +160,7 @@ def test_a_submission_without_a_key_surely_has_none() -> None:
 
 
 @pytest.mark.parametrize("case", ["unknown", "array-task-cancelled-while-held"])
-def test_what_accounting_does_not_know_is_absent(case: str) -> None:
+def test_history_unknown_job(case: str) -> None:
     assert told(f"history-{case}") == ()
 
 
@@ -178,22 +178,22 @@ def found(job: str, comment: str, line: str) -> NativeId | None:
         f"sbatch --parsable --comment={KEY} words of the script --job-name=x -- /s.sh",
     ],
 )
-def test_a_key_is_found_wherever_it_stands_in_the_submit_line(line: str) -> None:
+def test_find_key_in_submit_line(line: str) -> None:
     assert found("7", "", line) == "7"
     # An administrator has changed the comment.
     assert found("7", "see ticket 12", line) == "7"
 
 
-def test_a_key_among_the_arguments_of_a_script_is_not_the_job_s() -> None:
+def test_find_key_among_script_arguments() -> None:
     assert found("7", "", f"sbatch -- /s.sh --comment={KEY}") is None
 
 
 @pytest.mark.parametrize("job", ["7", "7_[1-4%2]", "7_3", "7+1"])
-def test_a_key_leads_to_the_id_that_sbatch_printed(job: str) -> None:
+def test_find_key_gives_id(job: str) -> None:
     assert found(job, KEY, "") == "7"
 
 
-def test_a_key_in_a_record_without_an_id_is_not_absent() -> None:
+def test_find_key_record_without_id() -> None:
     with pytest.raises(OutputParseError, match="our key"):
         found("?", KEY, "")
 
@@ -208,13 +208,13 @@ def test_a_key_in_a_record_without_an_id_is_not_absent() -> None:
         ("find-in-accounting", "26.11"),
     ],
 )
-def test_a_submission_is_found_by_its_key(case: str, version: str) -> None:
+def test_find_key_recorded(case: str, version: str) -> None:
     stdout = recorded(case, version).stdout
     assert accounting.find_key(stdout, DELIMITER, SubmissionKey(KEY)) is not None
     assert accounting.find_key(stdout, DELIMITER, SubmissionKey(f"hpcq-{'f' * 32}")) is None
 
 
-def test_a_submission_is_found_by_the_line_of_the_real_command() -> None:
+def test_find_key_recorded_full_path() -> None:
     """Started by its full path, where the site keeps no comments."""
     stdout = recorded("find-in-accounting-without-comments").stdout
     row = [line for line in stdout.split(b"\n") if KEY.encode() in line][-1]
@@ -224,7 +224,7 @@ def test_a_submission_is_found_by_the_line_of_the_real_command() -> None:
     assert accounting.find_key(stdout, DELIMITER, SubmissionKey(KEY)) == job
 
 
-def test_a_running_job_s_usage_is_that_of_now() -> None:
+def test_usage_of_running_job() -> None:
     now = datetime(2024, 1, 1, tzinfo=UTC)
     done = recorded("usage")
     raw = done.stdout.decode().split(".")[0]
@@ -236,7 +236,7 @@ def test_a_running_job_s_usage_is_that_of_now() -> None:
     assert used.io_bytes
 
 
-def test_several_steps_are_summed() -> None:
+def test_usage_several_steps() -> None:
     stdout = (
         b"7.batch|100K|cpu=00:01:00,fs/disk=5,mem=50K|fs/disk=1\n"
         b"7.0|300K|cpu=00:00:30,fs/disk=5,mem=200K|fs/disk=1\n"
@@ -250,13 +250,13 @@ def test_several_steps_are_summed() -> None:
     assert seen.max_memory_bytes == 300 << 10
 
 
-def test_an_answer_that_is_cut_off_is_an_error() -> None:
+def test_history_truncated() -> None:
     with pytest.raises(OutputParseError):
         accounting.parse_history(rows({})[:-30], DELIMITER, [])
 
 
 @given(st.binary())
-def test_any_output_is_read_or_refused(stdout: bytes) -> None:
+def test_parsers_any_output(stdout: bytes) -> None:
     try:
         accounting.parse_history(stdout, DELIMITER, [])
         accounting.find_key(stdout, DELIMITER, SubmissionKey(KEY))
@@ -266,13 +266,13 @@ def test_any_output_is_read_or_refused(stdout: bytes) -> None:
 
 
 @given(st.lists(st.text(alphabet="0123456789:KMGT_[]-%,.=memcpu RUNCOPLETED", max_size=15)))
-def test_any_columns_are_read_or_reported(values: list[str]) -> None:
+def test_history_any_columns(values: list[str]) -> None:
     padded = (values + [""] * len(HISTORY_COLUMNS))[: len(HISTORY_COLUMNS)]
     stdout = "".join(value + DELIMITER for value in padded) + "\n"
     accounting.parse_history(stdout.encode(), DELIMITER, [NativeId("1_2")])
 
 
-def test_a_task_under_the_number_of_its_array_says_nothing_of_the_array() -> None:
+def test_history_task_under_array_number() -> None:
     """What sacct showed for a second after the end of 2186_1, 2186_3 (which failed) and 2186_5."""
     nameless = rows({"JobID": "2186", "JobName": "allocation", "Partition": "", "NodeList": ""})
     accounted = accounting.parse_history(nameless, DELIMITER, [NativeId("2186")])

@@ -34,21 +34,21 @@ def history(*observations: Observation, unfinished: frozenset[str] = frozenset()
     return AccountedJobs(Listing(observations=observations), unfinished, frozenset({"31"}))
 
 
-def test_an_array_stands_beside_its_tasks() -> None:
+def test_array_summary_beside_tasks() -> None:
     tasks = [task(1, JobState.RUNNING), task(2, JobState.QUEUED)]
     seen = ArraySummaries().add([*tasks, plain("7")])
     assert [one.native_id for one in seen] == ["31_1", "31_2", "7", "31"]
     assert seen[-1].state is JobState.RUNNING
 
 
-def test_an_array_that_did_not_change_is_the_same_object() -> None:
+def test_array_summary_unchanged_same_object() -> None:
     wholes, tasks = ArraySummaries(), [task(1, JobState.QUEUED), task(2, JobState.QUEUED)]
     first = wholes.add(tasks)[-1]
     assert wholes.add(list(tasks))[-1] is first
     assert wholes.add([replace(tasks[0]), tasks[1]])[-1] is not first
 
 
-def test_an_array_between_two_tasks_runs() -> None:
+def test_array_summary_between_tasks() -> None:
     wholes = ArraySummaries()
     wholes.add([task(1, JobState.RUNNING), task(2, JobState.QUEUED)])
     seen = wholes.add([task(2, JobState.QUEUED)])[-1]
@@ -58,18 +58,18 @@ def test_an_array_between_two_tasks_runs() -> None:
     assert asked.state is JobState.RUNNING
 
 
-def test_details_of_one_task_are_none_of_the_array() -> None:
+def test_array_details_of_one_task() -> None:
     assert len(ArraySummaries().complete([NativeId("31_1")], [task(1, JobState.RUNNING)])) == 1
 
 
-def test_an_array_ends_when_all_its_tasks_have() -> None:
+def test_ended_arrays_all_tasks_ended() -> None:
     ended = [task(1, JobState.FAILED), task(2, JobState.DONE)]
     (seen,) = ended_arrays([NativeId("31")], ended, history(*ended), [])
     assert (seen.native_id, seen.state) == ("31", JobState.FAILED)
     assert seen.end_time == ended[1].end_time
 
 
-def test_an_array_with_a_task_that_waits_has_no_end() -> None:
+def test_ended_arrays_task_waiting() -> None:
     ended = [task(1, JobState.DONE)]
     asked = [NativeId("31")]
     waits = history(*ended, unfinished=frozenset({"31", "31_2"}))
@@ -78,7 +78,7 @@ def test_an_array_with_a_task_that_waits_has_no_end() -> None:
     assert ended_arrays([NativeId("31_1")], ended, history(*ended), []) == []
 
 
-def test_a_task_that_was_cancelled_while_it_waited_is_told_so() -> None:
+def test_cancelled_while_waiting() -> None:
     wholes = ArraySummaries()
     wholes.add([task(1, JobState.RUNNING), task(2, JobState.QUEUED), task(3, JobState.QUEUED)])
     wholes.add([task(1, JobState.RUNNING), task(3, JobState.QUEUED)])
@@ -91,7 +91,7 @@ def test_a_task_that_was_cancelled_while_it_waited_is_told_so() -> None:
     ] == ["31_2"]
 
 
-def test_a_task_that_somebody_tells_of_is_not_lost() -> None:
+def test_cancelled_while_waiting_task_still_known() -> None:
     wholes = ArraySummaries()
     wholes.add([task(2, JobState.QUEUED), task(3, JobState.QUEUED)])
     wholes.add([task(3, JobState.QUEUED)])

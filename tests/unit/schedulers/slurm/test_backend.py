@@ -100,7 +100,7 @@ def submit(done: Completed, spec: JobSpec = SPEC) -> NativeId:
     return run(backend(Recorded(sbatch=done)).submit(spec, SubmissionKey(KEY), SCRIPT))
 
 
-def test_a_submission_gives_the_id_and_leaks_nothing() -> None:
+def test_submit_accepted() -> None:
     runner = Recorded(sbatch=recorded("sbatch-ok"))
     assert run(backend(runner).submit(SPEC, SubmissionKey(KEY), SCRIPT)).isdigit()
     (asked,) = runner.asked
@@ -131,7 +131,7 @@ def versions(case: str) -> list[str]:
         ("sbatch-too-many-cpus", "reservedSlots", "QOSMaxCpuPerJobLimit"),
     ],
 )
-def test_what_the_caller_can_correct_names_the_field(case: str, field: str, message: str) -> None:
+def test_submit_invalid_field(case: str, field: str, message: str) -> None:
     for version in versions(case):
         with pytest.raises(InvalidSpec, match=message) as caught:
             submit(recorded(case, version))
@@ -140,14 +140,14 @@ def test_what_the_caller_can_correct_names_the_field(case: str, field: str, mess
         assert "sbatch:" not in caught.value.detail
 
 
-def test_an_array_that_is_too_large_in_the_request_is_its_field() -> None:
+def test_submit_array_too_large() -> None:
     done = recorded("sbatch-array-too-large")
     with pytest.raises(InvalidSpec) as caught:
         submit(done, replace(SPEC, array=ArrayRange(first=1, last=9999)))
     assert caught.value.field == "array"
 
 
-def test_a_wrong_account_in_the_request_is_its_field() -> None:
+def test_submit_wrong_account() -> None:
     done = recorded("sbatch-refused-account")
     with pytest.raises(InvalidSpec) as caught:
         submit(done, replace(SPEC, account="nobody-pays"))
@@ -155,13 +155,13 @@ def test_a_wrong_account_in_the_request_is_its_field() -> None:
 
 
 @pytest.mark.parametrize("case", ["sbatch-controller-down", "sbatch-no-configuration-file"])
-def test_a_scheduler_that_is_away_is_said_to_be(case: str) -> None:
+def test_submit_controller_down(case: str) -> None:
     for version in versions(case):
         with pytest.raises(SchedulerUnavailable):
             submit(recorded(case, version))
 
 
-def test_a_missing_configuration_source_is_an_outage() -> None:
+def test_submit_configuration_source_missing() -> None:
     # Printed by 22.05 without slurm.conf, and without a server that gives one out.
     text = """sbatch: error: resolve_ctls_from_dns_srv: res_nsearch error: Unknown host
 sbatch: error: fetch_config: DNS SRV lookup failed
@@ -172,7 +172,7 @@ sbatch: fatal: Could not establish a configuration source
         submit(answer(stderr=text, exit_code=1))
 
 
-def test_a_limit_that_passes_is_a_quota() -> None:
+def test_submit_quota_exceeded() -> None:
     with pytest.raises(QuotaExceeded, match="AssocMaxSubmitJobLimit"):
         submit(recorded("sbatch-too-many-jobs"))
 
@@ -186,7 +186,7 @@ def test_a_limit_that_passes_is_a_quota() -> None:
         ("QOSMinGRES", None),
     ],
 )
-def test_a_limit_that_the_job_itself_exceeds_is_no_quota(limit: str, field: str | None) -> None:
+def test_submit_limit_exceeded_by_job(limit: str, field: str | None) -> None:
     done = recorded("sbatch-too-many-cpus")
     stderr = done.stderr.replace(b"QOSMaxCpuPerJobLimit", limit.encode())
     with pytest.raises(InvalidSpec, match=limit) as caught:
@@ -194,7 +194,7 @@ def test_a_limit_that_the_job_itself_exceeds_is_no_quota(limit: str, field: str 
     assert caught.value.field == field
 
 
-def test_a_full_queue_that_sbatch_waits_for_is_a_quota() -> None:
+def test_submit_queue_full_timeout() -> None:
     for version in versions("sbatch-queue-full"):
         done = recorded("sbatch-queue-full", version)
         ended = CommandTimedOut(done.argv, 5, done.stdout, done.stderr)
@@ -202,14 +202,14 @@ def test_a_full_queue_that_sbatch_waits_for_is_a_quota() -> None:
             run(backend(Recorded(sbatch=ended)).submit(SPEC, SubmissionKey(KEY), SCRIPT))
 
 
-def test_an_sbatch_that_waits_for_its_configuration_is_an_outage() -> None:
+def test_submit_no_configuration_timeout() -> None:
     done = recorded("sbatch-no-configuration-file")
     ended = CommandTimedOut(done.argv, 5, b"", done.stderr.splitlines()[0])
     with pytest.raises(SchedulerUnavailable):
         run(backend(Recorded(sbatch=ended)).submit(SPEC, SubmissionKey(KEY), SCRIPT))
 
 
-def test_an_sbatch_that_was_ended_without_a_word_is_uncertain() -> None:
+def test_submit_timeout_silent() -> None:
     with pytest.raises(CommandTimedOut):
         run(
             backend(Recorded(sbatch=CommandTimedOut(("sbatch",), 5))).submit(
@@ -218,14 +218,14 @@ def test_an_sbatch_that_was_ended_without_a_word_is_uncertain() -> None:
         )
 
 
-def test_an_option_of_the_script_that_slurm_does_not_know_is_its_own() -> None:
+def test_submit_unknown_option_in_script() -> None:
     done = recorded("sbatch-bad-option")
     with pytest.raises(InvalidSpec, match="--no-such-option") as caught:
         submit(done)
     assert caught.value.field == "scriptFile"
 
 
-def test_an_option_of_ours_that_slurm_does_not_know_is_no_fault_of_the_caller() -> None:
+def test_submit_unknown_option_of_service() -> None:
     done = recorded("sbatch-bad-option")
     stderr = done.stderr.replace(b"--no-such-option", b"--parsable")
     with pytest.raises(CommandFailed):
@@ -244,12 +244,12 @@ def test_an_option_of_ours_that_slurm_does_not_know_is_no_fault_of_the_caller() 
         (answer(exit_code=-9), OutputParseError),
     ],
 )
-def test_an_uncertain_submission_is_said_to_be_one(done: Completed, error: type[HpcqError]) -> None:
+def test_submit_uncertain(done: Completed, error: type[HpcqError]) -> None:
     with pytest.raises(error):
         submit(done)
 
 
-def test_a_missing_sbatch_is_an_outage() -> None:
+def test_submit_sbatch_missing() -> None:
     with pytest.raises(CommandMissing):
         submit(answer(stderr="/bin/sh: 1: exec: sbatch: not found", exit_code=127))
 
@@ -271,14 +271,14 @@ def found(runner: Recorded) -> NativeId | None:
     return run(backend(runner).find(SubmissionKey(KEY)))
 
 
-def test_a_job_is_found_by_its_key_in_the_queue() -> None:
+def test_find_in_queue() -> None:
     runner = Asked(squeue=(recorded("find-in-queue"), recorded("details-held")))
     assert found(runner) is not None
     assert [command.argv[0] for command in runner.asked] == ["squeue", "squeue"]
 
 
 @pytest.mark.parametrize("case", ["find-in-accounting", "find-in-accounting-without-comments"])
-def test_a_job_is_found_by_its_key_in_accounting(case: str) -> None:
+def test_find_in_accounting(case: str) -> None:
     sacct = (recorded(case), recorded("history-completed"))
     runner = Asked(squeue=(answer(), answer()), sacct=sacct)
     assert found(runner) is not None
@@ -286,7 +286,7 @@ def test_a_job_is_found_by_its_key_in_accounting(case: str) -> None:
     assert run(backend(runner).find(other)) is None
 
 
-def test_a_refused_submission_s_record_is_not_acceptance() -> None:
+def test_find_refused_submission() -> None:
     refused = recorded("details-refused")
     job = refused.stdout.split(b"\x1f", 1)[0].decode()
     search = answer(f"{job}{MARKS.free}{KEY}{MARKS.end}\n")
@@ -298,21 +298,21 @@ def test_a_refused_submission_s_record_is_not_acceptance() -> None:
     assert found(Asked(squeue=(search, answer()), sacct=unknown)) == job
 
 
-def test_a_search_that_could_not_be_made_is_no_answer() -> None:
+def test_find_accounting_down() -> None:
     runner = Recorded(squeue=answer(), sacct=recorded("find-in-accounting-down"))
     with pytest.raises(SchedulerUnavailable) as caught:
         run(backend(runner).find(SubmissionKey(KEY)))
     assert caught.value.of_accounting
 
 
-def test_a_search_that_the_controller_did_not_answer_is_not_the_accounting_s_failure() -> None:
+def test_find_controller_down() -> None:
     runner = Recorded(squeue=recorded("listing-controller-down"))
     with pytest.raises(SchedulerUnavailable) as caught:
         run(backend(runner).find(SubmissionKey(KEY)))
     assert not caught.value.of_accounting
 
 
-def test_an_outage_is_no_empty_queue() -> None:
+def test_jobs_controller_down() -> None:
     with pytest.raises(SchedulerUnavailable):
         run(backend(Recorded(squeue=recorded("listing-controller-down"))).jobs())
 
@@ -322,19 +322,19 @@ def cancel(done: Completed, history: str = "history-unknown") -> None:
     assert run(backend(runner).cancel(NativeId("99999"))) is False
 
 
-def test_a_job_that_ended_is_cancelled_without_complaint() -> None:
+def test_cancel_ended_job() -> None:
     cancel(recorded("scancel-verbose-finished"))
     cancel(recorded("scancel-verbose-running"))
     # The controller has forgotten it, accounting has not.
     cancel(recorded("scancel-verbose-unknown"), "history-completed")
 
 
-def test_what_never_existed_cannot_be_cancelled() -> None:
+def test_cancel_unknown_job() -> None:
     with pytest.raises(JobNotFound):
         cancel(recorded("scancel-verbose-unknown"))
 
 
-def test_a_stranger_s_job_cannot_be_cancelled() -> None:
+def test_cancel_not_authorized() -> None:
     with pytest.raises(NotAuthorized):
         cancel(recorded("scancel-verbose-stranger"))
     with pytest.raises(SchedulerUnavailable):
@@ -351,7 +351,7 @@ def test_a_stranger_s_job_cannot_be_cancelled() -> None:
         ("scontrol-uhold-controller-down", SchedulerUnavailable),
     ],
 )
-def test_a_hold_that_fails_says_why(case: str, error: type[HpcqError]) -> None:
+def test_hold_failed(case: str, error: type[HpcqError]) -> None:
     with pytest.raises(error):
         away = recorded("details-controller-down")
         runner = Recorded(scontrol=recorded(case), squeue=away)
@@ -364,7 +364,7 @@ def history(squeue: Completed, sacct: Completed, *ids: str) -> dict[str, Observa
     return {seen.native_id: seen for seen in listing.observations}
 
 
-def test_the_controller_completes_what_accounting_says() -> None:
+def test_history_completed_by_controller() -> None:
     accounted = recorded("history-shell-reports-signal")
     job = accounted.stdout.decode().split("\x1f")[0]
     seen = history(recorded("details-finished"), accounted, job)[job]
@@ -376,7 +376,7 @@ def test_the_controller_completes_what_accounting_says() -> None:
     assert seen.usage is not None
 
 
-def test_without_accounting_the_controller_s_word_counts() -> None:
+def test_history_without_accounting() -> None:
     for sacct in (
         recorded("history-database-down"),
         answer(stderr="Slurm accounting storage is disabled", exit_code=1),
@@ -385,7 +385,7 @@ def test_without_accounting_the_controller_s_word_counts() -> None:
         assert [one.state for one in seen.values()] == [JobState.DONE]
 
 
-def test_what_accounting_could_not_be_asked_about_is_not_said_to_be_unknown_to_it() -> None:
+def test_history_accounting_down_missing_job() -> None:
     runner = Recorded(
         squeue=recorded("details-database-down"), sacct=recorded("history-database-down")
     )
@@ -397,7 +397,7 @@ def test_what_accounting_could_not_be_asked_about_is_not_said_to_be_unknown_to_i
         history(recorded("details-unknown"), recorded("history-database-down"), "99999")
 
 
-def test_accounting_is_asked_for_what_begins_after_our_clock_s_present() -> None:
+def test_history_accounting_window_clock_ahead() -> None:
     """A controller whose clock is ahead dates jobs into our future (real: test_clocks_slurm)."""
     sacct = (recorded("find-in-accounting"), recorded("history-unknown"))
     runner = Asked(squeue=(answer(), answer()), sacct=sacct)
@@ -409,9 +409,7 @@ def test_accounting_is_asked_for_what_begins_after_our_clock_s_present() -> None
 
 
 @pytest.mark.parametrize("waits_seconds", [0, 60])
-def test_a_clock_that_is_ahead_delays_no_end(
-    waits_seconds: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_history_end_with_clock_ahead(waits_seconds: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "hpcq.schedulers.slurm.history._ACCOUNTING_GRACE", timedelta(seconds=waits_seconds)
     )
@@ -428,18 +426,18 @@ def test_a_clock_that_is_ahead_delays_no_end(
     assert (first.native_id in known) == (waits_seconds == 0)
 
 
-def test_without_the_controller_accounting_counts() -> None:
+def test_history_controller_down() -> None:
     down = recorded("listing-controller-down")
     assert len(history(down, recorded("history-completed"), "1")) == 1
 
 
 @pytest.mark.parametrize("squeue", ["listing-controller-down", "details-unknown"])
-def test_without_both_there_is_no_answer(squeue: str) -> None:
+def test_history_controller_and_accounting_down(squeue: str) -> None:
     with pytest.raises(SchedulerUnavailable):
         history(recorded(squeue), recorded("history-database-down"), "1")
 
 
-def test_what_the_controller_alone_says_may_not_be_all() -> None:
+def test_history_accounting_down_partial() -> None:
     runner = Recorded(
         squeue=recorded("details-database-down"), sacct=recorded("history-database-down")
     )
@@ -448,17 +446,17 @@ def test_what_the_controller_alone_says_may_not_be_all() -> None:
     assert listing.partial_reason.of_accounting
 
 
-def test_a_job_that_only_accounting_could_know_is_not_said_to_be_unknown() -> None:
+def test_history_accounting_down_unknown_job() -> None:
     with pytest.raises(SchedulerUnavailable) as caught:
         history(recorded("details-unknown"), recorded("history-database-down"), "99999")
     assert caught.value.of_accounting
 
 
-def test_a_job_nobody_knows_is_absent() -> None:
+def test_history_unknown_job() -> None:
     assert history(recorded("details-unknown"), recorded("history-unknown"), "99999") == {}
 
 
-def test_usage_that_cannot_be_had_hides_no_job() -> None:
+def test_details_usage_unavailable() -> None:
     slow = CommandTimedOut(("sstat",), 5)
     for sstat in (slow, recorded("usage-nothing-runs")):
         runner = Recorded(squeue=recorded("details-many"), sstat=sstat)
@@ -472,7 +470,7 @@ def check(sbatch: Completed | HpcqError) -> Command:
     return runner.asked[0]
 
 
-def test_whether_jobs_can_be_submitted_is_tried_without_submitting() -> None:
+def test_check_submission_test_only() -> None:
     asked = check(
         answer(stderr="sbatch: Job 27 to start at 2026-11-27T15:36:38 using 1 processors")
     )
@@ -499,20 +497,20 @@ def run_submission() -> Command:
         "combination specified",
     ],
 )
-def test_what_keeps_all_jobs_from_being_submitted_is_said(text: str) -> None:
+def test_check_submission_refused(text: str) -> None:
     with pytest.raises(SchedulerError, match="takes no job from this service"):
         check(answer(stderr=text, exit_code=1))
 
 
-def test_nodes_that_are_not_there_keep_no_job_from_being_submitted() -> None:
+def test_check_submission_nodes_unavailable() -> None:
     text = "allocation failure: Requested node configuration is not available"
     check(answer(stderr=text, exit_code=1))
 
 
-def test_a_controller_that_is_away_says_nothing_of_submissions() -> None:
+def test_check_submission_controller_down() -> None:
     with pytest.raises(SchedulerUnavailable):
         check(recorded("sbatch-controller-down"))
 
 
-def test_the_version_is_slurm_s_own() -> None:
+def test_version_of_slurm() -> None:
     assert run(backend(Recorded(squeue=recorded("squeue-version"))).version()).startswith("slurm")

@@ -28,12 +28,12 @@ from hpcq.schedulers.slurm.outputs import expand_output_path
         ("a[1-9999]b[1-9999]", ["a[1-9999]b[1-9999]"]),
     ],
 )
-def test_node_lists_are_expanded(text: str, hosts: list[str]) -> None:
+def test_expand_hosts_node_lists(text: str, hosts: list[str]) -> None:
     assert list(expand_hosts(text)) == hosts
 
 
 @given(st.text(alphabet="an0129[],-", max_size=30))
-def test_any_node_list_gives_names(text: str) -> None:
+def test_expand_hosts_any_text(text: str) -> None:
     assert len(expand_hosts(text)) <= MAX_HOSTS
 
 
@@ -50,7 +50,7 @@ def test_any_node_list_gives_names(text: str) -> None:
         ("soon", None),
     ],
 )
-def test_times_are_read_and_nonsense_is_none(text: str, moment: datetime | None) -> None:
+def test_moment_valid_and_invalid(text: str, moment: datetime | None) -> None:
     assert fields.moment(text) == moment
 
 
@@ -65,7 +65,7 @@ def test_times_are_read_and_nonsense_is_none(text: str, moment: datetime | None)
         ("?", None),
     ],
 )
-def test_limits_are_read(text: str, seconds: int | None) -> None:
+def test_limit_seconds_formats(text: str, seconds: int | None) -> None:
     assert fields.limit_seconds(text) == seconds
 
 
@@ -78,7 +78,7 @@ def test_limits_are_read(text: str, seconds: int | None) -> None:
         ("singleton(unfulfilled)", None),
     ],
 )
-def test_dependencies_are_named(text: str, ids: tuple[str, ...] | None) -> None:
+def test_dependencies_parsed(text: str, ids: tuple[str, ...] | None) -> None:
     assert fields.dependencies(text) == ids
 
 
@@ -96,11 +96,11 @@ def test_dependencies_are_named(text: str, ids: tuple[str, ...] | None) -> None:
         ("slurm-%j.out", "15", "/srv/slurm-99.out"),
     ],
 )
-def test_output_files_are_named(pattern: str, job: str, path: str | None) -> None:
+def test_output_path_expanded(pattern: str, job: str, path: str | None) -> None:
     assert expand_output_path(pattern, NativeId(job), "99", "name", "me", "/srv") == path
 
 
-def test_a_relative_output_without_a_folder_is_not_known() -> None:
+def test_output_path_relative_without_folder() -> None:
     assert expand_output_path("x.o%j", NativeId("15"), "99", "name", "me", None) is None
 
 
@@ -120,23 +120,23 @@ def test_a_relative_output_without_a_folder_is_not_known() -> None:
         ("", (0, 0)),
     ],
 )
-def test_an_exit_status_is_read_in_both_forms(text: str, status: tuple[int, int]) -> None:
+def test_exit_status_formats(text: str, status: tuple[int, int]) -> None:
     assert fields.exit_status(text) == status
 
 
 @pytest.mark.parametrize("text", ["7", "7_3", "7+1", "4294967293"])
-def test_an_id_names_one_job(text: str) -> None:
+def test_job_id_valid(text: str) -> None:
     assert fields.is_job_id(text)
 
 
 @pytest.mark.parametrize(
     "text", ["0", "0_1", "09", "9[2]", "12.host", "4294967294", "4294967296", "all", "7_", "7_3_1"]
 )
-def test_an_id_that_slurm_takes_for_others_is_none(text: str) -> None:
+def test_job_id_invalid(text: str) -> None:
     assert not fields.is_job_id(text)
 
 
-def test_partitions_are_read() -> None:
+def test_queues_from_sinfo() -> None:
     queues = {queue.name: queue for queue in parse_queues(recorded("sinfo-queues").stdout)}
     assert set(queues) == {"debug", "short", "drained"}
     assert queues["debug"].is_open
@@ -146,7 +146,7 @@ def test_partitions_are_read() -> None:
     assert (queues["debug"].slots_total, queues["debug"].slots_used) == (64, 60)
 
 
-def test_a_node_is_told_once_with_its_partitions() -> None:
+def test_node_in_several_partitions() -> None:
     (node,) = parse_nodes(recorded("sinfo-nodes").stdout)
     assert node.name == "localhost"
     assert node.is_up
@@ -167,12 +167,12 @@ def test_a_node_is_told_once_with_its_partitions() -> None:
         ("allocated", True),
     ],
 )
-def test_a_node_is_up_when_it_can_run_jobs(state: str, is_up: bool) -> None:
+def test_node_up_states(state: str, is_up: bool) -> None:
     (node,) = parse_nodes(f"n1\x1f{state}\x1f0/4/0/4\x1f100\x1fdebug\n".encode())
     assert node.is_up is is_up
 
 
 @given(st.binary())
-def test_any_answer_of_sinfo_is_read(stdout: bytes) -> None:
+def test_sinfo_any_output(stdout: bytes) -> None:
     parse_queues(stdout)
     parse_nodes(stdout)

@@ -40,7 +40,7 @@ def record(
     return MARKS.free.join([plain, comment, "/dir", "/s.sh arg", name]) + MARKS.end + "\n"
 
 
-def test_an_empty_queue_is_an_empty_listing() -> None:
+def test_listing_empty_queue() -> None:
     assert listed("listing-empty") == ()
 
 
@@ -59,7 +59,7 @@ def test_an_empty_queue_is_an_empty_listing() -> None:
         ("partition down", JobState.QUEUED, "Its partition is down (PartitionDown)"),
     ],
 )
-def test_pending_jobs_say_why_they_wait(name: str, state: JobState, reason: str) -> None:
+def test_listing_pending_reasons(name: str, state: JobState, reason: str) -> None:
     seen = named(listed("listing-many"), name)
     assert (seen.state, seen.state_reason) == (state, reason)
     assert seen.native_state == "PENDING"
@@ -79,23 +79,21 @@ def test_pending_jobs_say_why_they_wait(name: str, state: JobState, reason: str)
         ("demo", None, None),
     ],
 )
-def test_reasons_have_a_code_and_slurm_s_own_word(
-    name: str, code: ReasonCode | None, native: str | None
-) -> None:
+def test_listing_reason_codes(name: str, code: ReasonCode | None, native: str | None) -> None:
     seen = named(listed("listing-many"), name)
     assert (seen.reason_code, seen.native_reason) == (code, native)
     # The controller's guess moves all the time.
     assert seen.start_estimate is None
 
 
-def test_details_of_a_waiting_job_have_the_controller_s_estimate() -> None:
+def test_details_start_estimate_of_waiting_job() -> None:
     seen = parse.parse_details(recorded("details-many").stdout, MARKS).observations
     waiting = [one for one in seen if one.start_estimate is not None]
     assert waiting
     assert all(one.state.is_queued and one.start_time is None for one in waiting)
 
 
-def test_a_running_job_has_all_its_fields() -> None:
+def test_listing_running_job_fields() -> None:
     seen = named(listed("listing-many"), "demo")
     assert seen.state is JobState.RUNNING
     assert seen.state_reason is None
@@ -110,7 +108,7 @@ def test_a_running_job_has_all_its_fields() -> None:
     assert seen.submit_time <= seen.start_time
 
 
-def test_hostile_names_and_comments_arrive_whole_and_hide_nobody() -> None:
+def test_listing_hostile_names_and_comments() -> None:
     observations = listed("listing-many")
     seen = named(observations, "new\n")
     assert seen.name == "new\nline | pipe \x1f unit \x1e record 'é€😀\x1b"
@@ -118,7 +116,7 @@ def test_hostile_names_and_comments_arrive_whole_and_hide_nobody() -> None:
     assert named(observations, "xxx").working_directory == "/tmp/hpcq-recording"
 
 
-def test_array_tasks_stand_alone() -> None:
+def test_listing_array_tasks() -> None:
     tasks = [seen for seen in listed("listing-many") if seen.name == "array"]
     assert sorted(seen.array_task_id or 0 for seen in tasks) == [1, 2, 3, 7]
     assert {f"{seen.array_job_id}_{seen.array_task_id}" for seen in tasks} == {
@@ -126,22 +124,22 @@ def test_array_tasks_stand_alone() -> None:
     }
 
 
-def test_components_of_a_heterogeneous_job_are_told_apart() -> None:
+def test_listing_heterogeneous_job_components() -> None:
     ids = sorted(seen.native_id for seen in listed("listing-many") if "+" in seen.native_id)
     assert [native_id.split("+")[1] for native_id in ids] == ["0", "1"]
 
 
-def test_a_dependency_is_named() -> None:
+def test_listing_dependency() -> None:
     observations = listed("listing-many")
     assert named(observations, "depends").depends_on == (named(observations, "demo").native_id,)
 
 
-def test_a_job_being_cleaned_up_is_exiting() -> None:
+def test_listing_completing_job() -> None:
     stages = {seen.stage for seen in listed("listing-completing-and-requeued")}
     assert Stage.EXITING in stages
 
 
-def test_a_job_that_was_put_back_is_told_from_one_that_never_ran() -> None:
+def test_listing_requeued_job() -> None:
     again = named(listed("listing-completing-and-requeued"), "again")
     assert (again.state, again.native_state) == (JobState.REQUEUED, "PENDING")
 
@@ -158,15 +156,13 @@ def test_a_job_that_was_put_back_is_told_from_one_that_never_ran() -> None:
         ("RUNNING", "None", 2, JobState.RUNNING),
     ],
 )
-def test_restarts_tell_where_a_job_is(
-    word: str, reason: str, restarts: int, state: JobState
-) -> None:
+def test_listing_restarts(word: str, reason: str, restarts: int, state: JobState) -> None:
     data = record(state=word, reason=reason, restarts=restarts).encode()
     (seen,) = parse.parse_listing(data, MARKS).observations
     assert (seen.state, seen.native_state) == (state, word)
 
 
-def test_details_know_memory_limit_and_output_files() -> None:
+def test_details_memory_limit_and_output_files() -> None:
     listing = parse.parse_details(recorded("details-held").stdout, MARKS)
     (seen,) = listing.observations
     assert seen.memory_limit_bytes == 100 << 20
@@ -175,7 +171,7 @@ def test_details_know_memory_limit_and_output_files() -> None:
     assert seen.stderr_path == f"/tmp/hpcq-recording/{name}.e{seen.native_id}"
 
 
-def test_the_controller_tells_how_jobs_ended() -> None:
+def test_details_finished_jobs() -> None:
     listing = parse.parse_details(recorded("details-finished").stdout, MARKS)
     ends = {(o.failure_kind, o.exit_code, o.exit_signal) for o in listing.observations}
     assert ends >= {
@@ -189,7 +185,7 @@ def test_the_controller_tells_how_jobs_ended() -> None:
     assert all(o.state.is_final and o.end_time for o in listing.observations)
 
 
-def test_array_tasks_are_found_by_the_number_sstat_uses() -> None:
+def test_raw_ids_of_array_tasks() -> None:
     numbers = parse.raw_ids(recorded("details-finished").stdout, MARKS)
     tasks = {raw: job for raw, job in numbers.items() if "_" in job}
     assert len(tasks) == 3
@@ -197,20 +193,20 @@ def test_array_tasks_are_found_by_the_number_sstat_uses() -> None:
 
 
 @pytest.mark.parametrize("version", ["22.05", "23.11", "24.11", "26.11"])
-def test_a_submission_is_found_by_its_key_in_the_queue(version: str) -> None:
+def test_find_key_recorded(version: str) -> None:
     stdout = recorded("find-in-queue", version).stdout
     assert parse.find_key(stdout, SubmissionKey(KEY), MARKS) is not None
     assert parse.find_key(stdout, SubmissionKey(f"hpcq-{'f' * 32}"), MARKS) is None
 
 
 @pytest.mark.parametrize("job", ["7", "7_3", "7+1"])
-def test_a_key_in_the_queue_leads_to_the_id_that_sbatch_printed(job: str) -> None:
+def test_find_key_gives_id(job: str) -> None:
     for comment in (KEY, f"{KEY} words of the script"):
         record = f"{job}{MARKS.free}{comment}{MARKS.end}\n".encode()
         assert parse.find_key(record, SubmissionKey(KEY), MARKS) == "7"
 
 
-def test_a_key_in_a_record_that_cannot_be_read_is_not_absent() -> None:
+def test_find_key_unreadable_record() -> None:
     record = f"?{MARKS.free}{KEY}{MARKS.end}\n".encode()
     with pytest.raises(OutputParseError, match="our key"):
         parse.find_key(record, SubmissionKey(KEY), MARKS)
@@ -219,7 +215,7 @@ def test_a_key_in_a_record_that_cannot_be_read_is_not_absent() -> None:
 @pytest.mark.parametrize(
     ("stdout", "job"), [(b"141\n", "141"), (b"141;cluster\n", "141"), (b" 7 ", "7")]
 )
-def test_a_submission_answers_with_an_id(stdout: bytes, job: str) -> None:
+def test_job_id_valid(stdout: bytes, job: str) -> None:
     assert parse.parse_job_id(stdout) == job
 
 
@@ -227,12 +223,12 @@ def test_a_submission_answers_with_an_id(stdout: bytes, job: str) -> None:
     "stdout",
     [b"", b"Submitted batch job 12", b"12 13", b"Stampede3\n12", "\u0661".encode(), b"12_3"],
 )
-def test_anything_else_is_not_taken_for_an_id(stdout: bytes) -> None:
+def test_job_id_invalid(stdout: bytes) -> None:
     with pytest.raises(OutputParseError):
         parse.parse_job_id(stdout)
 
 
-def test_one_bad_record_hides_no_other() -> None:
+def test_listing_one_bad_record() -> None:
     bad = record().replace(FIELD, "|")
     data = (record(job="1") + bad + record(job="0x3") + record(job="4")).encode()
     listing = parse.parse_listing(data, MARKS)
@@ -240,25 +236,25 @@ def test_one_bad_record_hides_no_other() -> None:
     assert len(listing.unreadable) == 2
 
 
-def test_an_output_that_is_cut_off_is_an_error() -> None:
+def test_listing_truncated() -> None:
     with pytest.raises(OutputParseError):
         parse.parse_listing(record().encode()[:-20], MARKS)
 
 
-def test_an_unlisted_state_is_undetermined_and_kept() -> None:
+def test_listing_unlisted_state() -> None:
     (seen,) = parse.parse_listing(record(state="LEVITATING").encode(), MARKS).observations
     assert seen.state is JobState.UNDETERMINED
     assert seen.native_state == "LEVITATING"
     assert "LEVITATING" in (seen.state_reason or "")
 
 
-def test_bytes_that_are_not_text_can_still_be_shown() -> None:
+def test_listing_bytes_not_text() -> None:
     data = record(name="caf\udce9").encode("utf-8", "surrogateescape")
     (seen,) = parse.parse_listing(data, MARKS).observations
     assert seen.name == "caf\\xe9"
 
 
-def test_times_are_read_as_seconds_or_as_utc() -> None:
+def test_listing_times_seconds_or_utc() -> None:
     (seen,) = parse.parse_listing(
         record().replace("1700000000", "2023-11-14T22:13:20").encode(), MARKS
     ).observations
@@ -267,7 +263,7 @@ def test_times_are_read_as_seconds_or_as_utc() -> None:
     assert seen.wall_time_limit_seconds == 86400
 
 
-def test_records_that_did_not_change_are_the_same_objects() -> None:
+def test_parse_cache_unchanged_records() -> None:
     cache = ParseCache(partial(parse.parse_record, marks=MARKS))
 
     def read(records: str) -> Listing:
@@ -282,7 +278,7 @@ def test_records_that_did_not_change_are_the_same_objects() -> None:
 
 
 @given(st.binary())
-def test_any_output_is_read_or_refused(stdout: bytes) -> None:
+def test_parsers_any_output(stdout: bytes) -> None:
     for read in (parse.parse_listing, parse.parse_details):
         try:
             read(stdout, MARKS)
@@ -291,7 +287,7 @@ def test_any_output_is_read_or_refused(stdout: bytes) -> None:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.text())
-def test_a_name_never_makes_another_record(name: str, comment: str) -> None:
+def test_listing_any_name_and_comment(name: str, comment: str) -> None:
     data = record(name=name, comment=comment).encode("utf-8", "replace")
     listing = parse.parse_listing(data + record(job="8").encode(), MARKS)
     assert [(seen.native_id) for seen in listing.observations] == ["7", "8"]
@@ -299,7 +295,7 @@ def test_a_name_never_makes_another_record(name: str, comment: str) -> None:
 
 
 @given(st.lists(st.text(alphabet="0123456789_+[]:-/(), azRUNING", max_size=12), min_size=13))
-def test_any_columns_are_read_or_reported(values: list[str]) -> None:
+def test_listing_any_columns(values: list[str]) -> None:
     plain = FIELD.join(values[:13])
     texts = MARKS.free.join([plain, "c", "d", "e", "n"])
     listing = parse.parse_listing((texts + MARKS.end + "\n").encode(), MARKS)

@@ -49,14 +49,14 @@ def options(*directives: str, **fields: object) -> set[str]:
         ("#BSUB -J name", "job-name", "name"),
     ],
 )
-def test_an_option_is_read_as_sbatch_does(line: str, name: str, value: str) -> None:
+def test_read_options_as_sbatch(line: str, name: str, value: str) -> None:
     assert read_options(script(line)).values[name] == value
 
 
 @pytest.mark.parametrize(
     "line", ["# SBATCH --wait", "#SBATCH --wait-all-nodes=1", "#SBATCH --mem-bind=q", "#PBS -W x"]
 )
-def test_another_line_says_nothing(line: str) -> None:
+def test_read_options_other_lines(line: str) -> None:
     assert not read_options(script(line)).values
 
 
@@ -71,11 +71,11 @@ def test_another_line_says_nothing(line: str) -> None:
         ("#SBATCH --threads-per-core=1", False),
     ],
 )
-def test_script_asks_for_a_time_limit_or_leaves_it_to_the_partition(line: str, asks: bool) -> None:
+def test_directives_time_limit(line: str, asks: bool) -> None:
     assert decide(line).asks_time_limit is asks
 
 
-def test_the_last_of_two_options_counts() -> None:
+def test_read_options_repeated_option() -> None:
     assert read_options(script("#SBATCH -J a", "#SBATCH -J b")).values["job-name"] == "b"
 
 
@@ -93,21 +93,21 @@ def test_the_last_of_two_options_counts() -> None:
         ("#SBATCH -c many", "--cpus-per-task"),
     ],
 )
-def test_what_cannot_be_honoured_is_refused_with_its_line(line: str, option: str) -> None:
+def test_directives_unsupported_option(line: str, option: str) -> None:
     with pytest.raises(InvalidSpec, match=rf"{option}.*line 3") as caught:
         decide("#SBATCH -p debug", line, slots=4)
     assert caught.value.field == "scriptFile"
 
 
-def test_cpus_per_task_shape_the_reserved_slots() -> None:
+def test_cpus_per_task_with_slots() -> None:
     assert "--ntasks=2" in options("#SBATCH --cpus-per-task=4", slots=8)
 
 
-def test_parsable_is_harmless() -> None:
+def test_parsable_ignored() -> None:
     assert "--parsable" in options("#SBATCH --parsable")
 
 
-def test_the_script_s_name_and_outputs_stand_when_the_request_is_silent() -> None:
+def test_directives_name_and_outputs_kept() -> None:
     decided = decide("#SBATCH -J mine -o %x-%j.log -e /var/%u/%%.err")
     assert decided == ScriptDirectives(
         asks_time_limit=False, name="mine", stdout="mine-%j.log", stderr="/var/me/%%.err"
@@ -116,23 +116,23 @@ def test_the_script_s_name_and_outputs_stand_when_the_request_is_silent() -> Non
     assert {"--job-name=mine", "--output=/srv/study/mine-%j.log", "--error=/var/me/%%.err"} <= told
 
 
-def test_one_output_in_the_script_leaves_the_other_its_usual_name() -> None:
+def test_directives_one_output() -> None:
     assert decide("#SBATCH -o a.log") == ScriptDirectives(
         asks_time_limit=False, stdout="a.log", stderr="study.e%j"
     )
 
 
-def test_the_request_wins_over_the_script() -> None:
+def test_directives_overridden_by_request() -> None:
     told = options("#SBATCH -J mine -o a -e b", name="x", stdout_path="out", stderr_path="err")
     assert {"--job-name=x", "--output=/srv/study/out", "--error=/srv/study/err"} <= told
 
 
-def test_an_output_that_slurm_alone_can_tell_is_left_to_it() -> None:
+def test_output_pattern_unknown_to_service() -> None:
     assert decide("#SBATCH -o %N-%4j.log").stdout == UNKNOWN
     assert not [option for option in options("#SBATCH -o %N-%4j.log") if "--output" in option]
 
 
-def test_an_output_that_slurm_alone_can_tell_lies_in_the_folder_as_it_is() -> None:
+def test_output_pattern_unknown_folder_escaped() -> None:
     folder = "/srv/PLD +20%Norte"
     told = options("#SBATCH -o %N.log", working_directory=folder)
     assert "--output=/srv/PLD +20%%Norte/%N.log" in told
@@ -140,7 +140,7 @@ def test_an_output_that_slurm_alone_can_tell_lies_in_the_folder_as_it_is() -> No
         options("#SBATCH -o %N.log", working_directory="/srv/a\\b")
 
 
-def test_outputs_without_a_word_get_the_usual_names() -> None:
+def test_outputs_default_names() -> None:
     assert decide() == ScriptDirectives(
         asks_time_limit=False, stdout="study.o%j", stderr="study.e%j"
     )
@@ -149,7 +149,7 @@ def test_outputs_without_a_word_get_the_usual_names() -> None:
     )
 
 
-def test_array_of_the_request_replaces_the_script_s() -> None:
+def test_array_of_request_over_script() -> None:
     array = ArrayRange(first=1, last=20, step=2, max_running=5)
     given = options("#SBATCH --array=7", array=array)
     assert [word for word in given if word.startswith("--array")] == ["--array=1-20:2%5"]
@@ -165,7 +165,7 @@ def test_array_of_the_request_replaces_the_script_s() -> None:
         ("/dev/null", "/dev/null"),
     ],
 )
-def test_tasks_of_an_array_write_beside_the_path_of_the_request(path: str, told: str) -> None:
+def test_array_output_paths_of_request(path: str, told: str) -> None:
     array = ArrayRange(first=0, last=3)
     assert f"--output={told}" in options(array=array, stdout_path=path)
     assert {"--array=0-3", "--error=/srv/study/demo.e%A.%a"} <= options(
@@ -173,7 +173,7 @@ def test_tasks_of_an_array_write_beside_the_path_of_the_request(path: str, told:
     )
 
 
-def test_tasks_of_an_array_have_outputs_of_their_own() -> None:
+def test_array_output_paths_default() -> None:
     decided = decide("#SBATCH --array=1-3")
     assert decided == ScriptDirectives(
         asks_time_limit=False,
@@ -187,7 +187,7 @@ def test_tasks_of_an_array_have_outputs_of_their_own() -> None:
     assert decide("#SBATCH --array=1-3 -o %j.log").stdout == UNKNOWN
 
 
-def test_memory_in_the_script_gives_way_to_the_request_s() -> None:
+def test_memory_of_request_over_script() -> None:
     text = script("#SBATCH --mem=1G -p debug", "#SBATCH --mem-per-cpu 2G")
     spec = replace(SPEC, name="demo", memory_limit_bytes=1 << 30, slots=2)
     built = submit.build_sbatch(spec, KEY, text, account={})
@@ -197,7 +197,7 @@ def test_memory_in_the_script_gives_way_to_the_request_s() -> None:
     assert silent.stdin == b""
 
 
-def test_variables_that_the_script_exports_arrive() -> None:
+def test_export_variables_of_script() -> None:
     spec = replace(SPEC, name="demo", environment={"A": "request"})
     line = "#SBATCH --export=ALL,A=1,B='x y',C"
     built = submit.build_sbatch(spec, KEY, script(line), account={"PATH": "/bin"})
@@ -205,11 +205,11 @@ def test_variables_that_the_script_exports_arrive() -> None:
     assert "--export=ALL" in built.argv
 
 
-def test_the_script_s_comment_stands_behind_the_key() -> None:
+def test_comment_of_script_after_key() -> None:
     assert f"--comment={KEY} see below" in options("#SBATCH --comment='see below'")
 
 
-def test_the_components_of_a_heterogeneous_job_are_read_apart() -> None:
+def test_hetjob_components() -> None:
     found = read_options(script("#SBATCH -o a", "#SBATCH hetjob", "#SBATCH -o b"))
     assert found.is_het
     assert found.values["output"] == "a"
@@ -217,6 +217,6 @@ def test_the_components_of_a_heterogeneous_job_are_read_apart() -> None:
         decide("#SBATCH hetjob", "#SBATCH --wait")
 
 
-def test_a_quotation_that_does_not_end_is_refused() -> None:
+def test_directives_unclosed_quotation() -> None:
     with pytest.raises(InvalidSpec):
         decide("#SBATCH -J 'open")

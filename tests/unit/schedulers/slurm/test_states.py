@@ -33,12 +33,12 @@ DOCUMENTED = (
 
 
 @pytest.mark.parametrize("word", DOCUMENTED)
-def test_every_documented_state_has_a_meaning(word: str) -> None:
+def test_states_all_documented(word: str) -> None:
     assert word in STATES
 
 
 @pytest.mark.parametrize("word", STATES)
-def test_a_failure_says_why_unless_its_exit_status_does(word: str) -> None:
+def test_states_failure_kind_and_reason(word: str) -> None:
     meaning = STATES[word]
     if meaning.state is JobState.FAILED and word != "FAILED":
         assert meaning.failure_kind is not None
@@ -63,7 +63,7 @@ def test_a_failure_says_why_unless_its_exit_status_does(word: str) -> None:
         ("", None, JobState.UNDETERMINED, None),
     ],
 )
-def test_a_state_is_translated(
+def test_meaning_of_state(
     word: str, reason: str | None, state: JobState, stage: Stage | None
 ) -> None:
     meaning = meaning_of(word, reason)
@@ -96,12 +96,12 @@ def test_a_state_is_translated(
         ("Something new", "Something new", None),
     ],
 )
-def test_a_reason_is_put_in_words(reason: str, words: str, code: ReasonCode | None) -> None:
+def test_reason_of_words_and_code(reason: str, words: str, code: ReasonCode | None) -> None:
     assert reason_of(reason) == Reason(words, code)
 
 
 @pytest.mark.parametrize("reason", [None, "None", ""])
-def test_no_reason_has_no_words(reason: str | None) -> None:
+def test_reason_of_none(reason: str | None) -> None:
     assert reason_of(reason) is None
 
 
@@ -120,7 +120,7 @@ def test_no_reason_has_no_words(reason: str | None) -> None:
         ("WaitingForScheduling", None),
     ],
 )
-def test_a_reason_has_the_code_of_all_schedulers(reason: str, code: ReasonCode | None) -> None:
+def test_reason_of_code(reason: str, code: ReasonCode | None) -> None:
     told = reason_of(reason)
     assert told is not None
     assert told.code is code
@@ -143,7 +143,7 @@ def test_a_reason_has_the_code_of_all_schedulers(reason: str, code: ReasonCode |
         ("NODE_FAIL", 0, 0, FailureKind.NODE_FAILURE, None, None),
     ],
 )
-def test_an_exit_status_tells_how_it_ended(
+def test_outcome_of_exit_status(
     state: str,
     code: int,
     signal: int,

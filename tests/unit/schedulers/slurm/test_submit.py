@@ -37,7 +37,7 @@ def options(**fields: object) -> list[str]:
     return list(argv[: argv.index("--")])
 
 
-def test_a_plain_job_is_asked_for_in_full() -> None:
+def test_sbatch_plain() -> None:
     built = build(replace(SPEC, args=("a b", "")), {"PATH": "/bin"})
     assert built.argv == (
         "sbatch",
@@ -59,7 +59,7 @@ def test_a_plain_job_is_asked_for_in_full() -> None:
     assert built.stdin == b""
 
 
-def test_jobs_that_come_first_are_named_with_their_conditions() -> None:
+def test_sbatch_dependencies() -> None:
     conditions = ((1, "success"), (2, "failure"), (3, "any"), (4, "started"))
     first = tuple(
         Dependency(
@@ -116,11 +116,11 @@ def test_jobs_that_come_first_are_named_with_their_conditions() -> None:
         ({"stderr_path": r"/out/a\b%j"}, "--error=/dev/null"),
     ],
 )
-def test_a_field_becomes_an_option(fields: dict[str, object], option: str) -> None:
+def test_sbatch_field_options(fields: dict[str, object], option: str) -> None:
     assert option in options(**fields)
 
 
-def test_tasks_of_the_script_stand_where_the_request_has_none() -> None:
+def test_tasks_of_script_without_request() -> None:
     script = b"#!/bin/sh\n#SBATCH --cpus-per-task=2\n"
     spec = replace(SPEC, slots=8, nodes=2)
     asked = [build(s, script=script).argv for s in (spec, replace(spec, cpus_per_task=4))]
@@ -132,7 +132,7 @@ def test_tasks_of_the_script_stand_where_the_request_has_none() -> None:
     assert refused.value.field == "cpusPerTask"
 
 
-def test_memory_of_exclusive_nodes_needs_their_number() -> None:
+def test_memory_of_exclusive_nodes_needs_node_count() -> None:
     spec = replace(SPEC, slots=4, exclusive=True, memory_limit_bytes=1 << 30)
     with pytest.raises(InvalidSpec) as refused:
         submit.directives_of(spec, SCRIPT, {})
@@ -140,7 +140,7 @@ def test_memory_of_exclusive_nodes_needs_their_number() -> None:
     assert "--mem=1024M" in build(replace(spec, nodes=1)).argv
 
 
-def test_no_priority_is_no_option() -> None:
+def test_priority_zero() -> None:
     assert not [option for option in options(priority=0) if "nice" in option]
 
 
@@ -157,18 +157,18 @@ def test_no_priority_is_no_option() -> None:
         ("é" * 150, "é" * 100, "é" * 100 + ".o%j"),
     ],
 )
-def test_a_name_is_made_acceptable(name: str, accepted: str, output: str) -> None:
+def test_job_name_made_acceptable(name: str, accepted: str, output: str) -> None:
     assert f"--job-name={accepted}" in options(name=name)
     assert f"--output=/srv/{output}" in options(name=name)
 
 
-def test_an_argument_is_never_an_option() -> None:
+def test_arguments_like_options() -> None:
     spec = replace(SPEC, script_file="/srv/--wrap", args=("--partition=evil", "--"))
     argv = build(spec).argv
     assert argv[argv.index("--") + 1 :] == ("/srv/--wrap", "--partition=evil", "--")
 
 
-def test_the_request_wins_over_the_base_environment() -> None:
+def test_environment_of_request_over_base() -> None:
     built = build(replace(SPEC, environment={"LANG": "C"}), {"LANG": "pt_BR", "PATH": "/bin"})
     assert built.environment == {"LANG": "C", "PATH": "/bin"}
 
@@ -179,7 +179,7 @@ def test_the_request_wins_over_the_base_environment() -> None:
         st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
     )
 )
-def test_a_variable_goes_through_sbatch_or_past_it(environment: dict[str, str]) -> None:
+def test_environment_any_variables(environment: dict[str, str]) -> None:
     built = build(replace(SPEC, environment=environment))
     given = built.environment or {}
     past = environment.keys() - given.keys()
@@ -209,7 +209,7 @@ def test_a_variable_goes_through_sbatch_or_past_it(environment: dict[str, str]) 
         "x" * 256,
     ],
 )
-def test_a_variable_that_would_steer_sbatch_goes_past_it(name: str) -> None:
+def test_environment_variable_read_by_sbatch(name: str) -> None:
     built = build(replace(SPEC, environment={name: "v", "PLAIN": "p"}), {"HOME": "/home/me"})
     given = built.environment or {}
     assert given.get(name) != "v"
@@ -217,12 +217,12 @@ def test_a_variable_that_would_steer_sbatch_goes_past_it(name: str) -> None:
     assert built.argv[-1] == "/dev/stdin"
 
 
-def test_a_variable_with_the_account_s_own_value_steers_nothing_anew() -> None:
+def test_environment_variable_same_as_account() -> None:
     built = build(replace(SPEC, environment={"HOME": "/home/me"}), {"HOME": "/home/me"})
     assert (built.environment, built.stdin) == ({"HOME": "/home/me"}, b"")
 
 
-def test_a_script_without_an_interpreter_gets_one() -> None:
+def test_script_without_interpreter() -> None:
     built = submit.build_sbatch(SPEC, KEY, b"a=(1 2)\n", account={}, interpreter="/bin/zsh")
     assert built.stdin == b"#!/bin/zsh\na=(1 2)\n"
     assert built.argv[-1] == "/dev/stdin"
@@ -241,12 +241,12 @@ def test_a_script_without_an_interpreter_gets_one() -> None:
         {"args": ("x" * 100_000,) * 11},
     ],
 )
-def test_what_no_process_can_be_given_is_refused(fields: dict[str, object]) -> None:
+def test_field_values_invalid(fields: dict[str, object]) -> None:
     with pytest.raises(InvalidSpec):
         options(**fields)
 
 
-def test_actions_name_one_job() -> None:
+def test_actions_on_array_task() -> None:
     job = NativeId("12_3")
     assert commands.build_scancel(job) == ("scancel", "--verbose", "12_3")
     assert commands.build_action(Action.HOLD, job, None) == ("scontrol", "uhold", "12_3")
@@ -261,22 +261,22 @@ def test_actions_name_one_job() -> None:
         ("/x/a b", "é", "--output=/x/a b/é.o%j"),
     ],
 )
-def test_a_folder_is_taken_literally(folder: str, name: str, option: str) -> None:
+def test_working_directory_special_characters(folder: str, name: str, option: str) -> None:
     assert option in options(working_directory=folder, name=name)
 
 
-def test_a_folder_with_a_backslash_is_opened_by_the_job() -> None:
+def test_working_directory_with_backslash() -> None:
     built = build(replace(SPEC, working_directory="/x/a\\b"))
     assert "--output=/dev/null" in built.argv
     assert b"exec > '/x/a\\b/demo.o'\"$SLURM_JOB_ID\"'' || exit 126\n" in built.stdin
 
 
-def test_outputs_in_one_file_are_told_so() -> None:
+def test_outputs_in_one_file() -> None:
     given = options(stdout_path="both", stderr_path="both")
     assert {"--output=/srv/both", "--error=/srv/both"} <= set(given)
 
 
-def test_a_change_is_one_scontrol_with_the_fields_that_change() -> None:
+def test_update_of_changed_fields() -> None:
     spec = replace(
         SPEC,
         name=" a\n-b Nice=77",

@@ -49,12 +49,12 @@ def one(found: dict[str, Observation]) -> Observation:
     return seen
 
 
-def test_four_versions_are_recorded() -> None:
+def test_versions_recorded() -> None:
     assert VERSIONS == ["22.05", "23.11", "24.11", "26.11"]
 
 
 @pytest.mark.parametrize(("version", "case"), cases("listing") + cases("details"))
-def test_an_answer_of_squeue_is_read(version: str, case: str) -> None:
+def test_squeue_recorded_answers(version: str, case: str) -> None:
     if recorded(case, version).exit_code:
         return
     for seen in listed(case, version).values():
@@ -68,7 +68,7 @@ def test_an_answer_of_squeue_is_read(version: str, case: str) -> None:
 
 
 @pytest.mark.parametrize(("version", "case"), cases("history"))
-def test_an_answer_of_sacct_is_read(version: str, case: str) -> None:
+def test_sacct_recorded_answers(version: str, case: str) -> None:
     if recorded(case, version).exit_code:
         return
     for seen in accounted(case, version).listing.observations:
@@ -91,7 +91,7 @@ def test_an_answer_of_sacct_is_read(version: str, case: str) -> None:
         ("details-database-down-exit-3", FailureKind.NON_ZERO_EXIT, 3, None),
     ],
 )
-def test_the_controller_tells_how_a_job_ended(
+def test_controller_job_end(
     version: str, case: str, kind: FailureKind, code: int | None, signal: int | None
 ) -> None:
     seen = one(listed(case, version))
@@ -100,7 +100,7 @@ def test_the_controller_tells_how_a_job_ended(
 
 @pytest.mark.parametrize("version", SINCE_23)
 @pytest.mark.parametrize("code", [137, 255])
-def test_an_exit_code_of_128_and_more_is_the_controller_s(version: str, code: int) -> None:
+def test_exit_code_128_or_more(version: str, code: int) -> None:
     seen = parse.parse_details(recorded(f"details-exit-{code}", version).stdout, MARKS)
     history = accounted(f"history-exit-{code}", version)
     (whole,) = combine(history.listing, seen).observations
@@ -109,18 +109,18 @@ def test_an_exit_code_of_128_and_more_is_the_controller_s(version: str, code: in
 
 
 @pytest.mark.parametrize("code", [128, 137, 255])
-def test_an_exit_code_of_128_and_more_is_told_by_22_05(code: int) -> None:
+def test_exit_code_128_or_more_22_05(code: int) -> None:
     job = asked(recorded(f"history-exit-{code}").argv)[0]
     seen = listed("details-finished", "22.05")[job]
     assert (seen.failure_kind, seen.exit_code) == (FailureKind.NON_ZERO_EXIT, code)
 
 
-def test_a_failure_without_a_status_exited_with_128() -> None:
+def test_exit_code_failure_without_status() -> None:
     (seen,) = accounted("history-exit-128", "22.05").listing.observations
     assert (seen.failure_kind, seen.exit_code) == (FailureKind.NON_ZERO_EXIT, 128)
 
 
-def test_a_record_whose_owner_is_root_at_first_tells_no_end() -> None:
+def test_history_incomplete_owner() -> None:
     history = accounted("history-incomplete-owner", "23.11")
     assert history.listing.observations == ()
     assert len(history.unfinished) == 1
@@ -128,7 +128,7 @@ def test_a_record_whose_owner_is_root_at_first_tells_no_end() -> None:
     assert seen.owner == "alice"
 
 
-def test_an_incomplete_record_tells_nothing_but_the_end() -> None:
+def test_history_incomplete_record() -> None:
     seen = {
         o.state: o for o in accounted("history-incomplete-at-first", "23.11").listing.observations
     }
@@ -140,21 +140,21 @@ def test_an_incomplete_record_tells_nothing_but_the_end() -> None:
 
 
 @pytest.mark.parametrize("version", SINCE_23)
-def test_a_relative_output_is_filled_in_and_joined(version: str) -> None:
+def test_output_path_relative(version: str) -> None:
     seen = one(listed("details-relative-output", version))
     path = f"/tmp/slurm-{seen.native_id}.out"
     assert (seen.stdout_path, seen.stderr_path) == (path, path)
 
 
 @every_version
-def test_a_job_that_never_started_has_no_start(version: str) -> None:
+def test_start_time_never_started(version: str) -> None:
     (seen,) = accounted("history-cancelled-while-held", version).listing.observations
     assert (seen.state, seen.failure_kind) == (JobState.FAILED, FailureKind.CANCELLED)
     assert (seen.start_time, seen.exit_code, seen.usage) == (None, None, None)
 
 
 @every_version
-def test_a_heterogeneous_job_ends_under_the_ids_that_the_queue_shows(version: str) -> None:
+def test_history_heterogeneous_job_ids(version: str) -> None:
     done = recorded("history-het-cancelled-while-held", version)
     (parent,) = asked(done.argv)
     wanted = [NativeId(f"{parent}+{number}") for number in (0, 1)]
@@ -168,20 +168,20 @@ def test_a_heterogeneous_job_ends_under_the_ids_that_the_queue_shows(version: st
 
 
 @every_version
-def test_an_output_that_cannot_be_opened_is_the_scheduler_s_error(version: str) -> None:
+def test_output_file_not_opened(version: str) -> None:
     case = "output-directory-refused" if version in SINCE_23 else "no-such-output-directory"
     (seen,) = accounted(f"history-{case}", version).listing.observations
     assert seen.failure_kind is FailureKind.SCHEDULER_ERROR
 
 
-def test_a_refused_job_never_ran() -> None:
+def test_refused_job_never_started() -> None:
     (told,) = accounted("history-refused", "22.05").listing.observations
     for seen in (told, one(listed("details-refused", "22.05"))):
         assert seen.failure_kind is FailureKind.SCHEDULER_ERROR
         assert (seen.start_time, seen.exit_code, seen.exit_signal) == (None, None, None)
 
 
-def test_a_dependency_that_can_never_be_met_is_a_cancellation_that_says_so() -> None:
+def test_dependency_never_satisfied() -> None:
     (told,) = accounted("history-dependency-never-satisfied", "22.05").listing.observations
     controller = one(listed("details-dependency-never-satisfied", "22.05"))
     for seen in (told, controller):
@@ -195,7 +195,7 @@ def test_a_dependency_that_can_never_be_met_is_a_cancellation_that_says_so() -> 
     ("native_state", "code"),
     [("CANCELLED", ReasonCode.DEPENDENCY_NEVER_SATISFIED), ("CANCELLED by 1000", None)],
 )
-def test_reason_that_accounting_lacks_at_first_is_the_controller_s(
+def test_dependency_reason_missing_in_accounting(
     native_state: str, code: ReasonCode | None
 ) -> None:
     (told,) = accounted("history-dependency-never-satisfied", "22.05").listing.observations
@@ -215,13 +215,13 @@ def test_reason_that_accounting_lacks_at_first_is_the_controller_s(
     assert (whole.state_reason == "It was cancelled.") == (code is None)
 
 
-def test_a_key_is_told_after_an_administrator_changed_the_comment() -> None:
+def test_submission_key_after_comment_changed() -> None:
     (seen,) = accounted("history-changed-comment", "22.05").listing.observations
     assert seen.submission_key == KEY
 
 
 @every_version
-def test_sinfo_is_read(version: str) -> None:
+def test_sinfo_recorded_answers(version: str) -> None:
     queues = {queue.name: queue for queue in parse_queues(recorded("sinfo-queues", version).stdout)}
     assert queues["debug"].is_open
     (node,) = parse_nodes(recorded("sinfo-nodes", version).stdout)

@@ -60,7 +60,7 @@ def run(
         "-",
     ],
 )
-def test_a_variable_arrives_byte_for_byte(tmp_path: Path, value: str) -> None:
+def test_wrapper_variable_bytes(tmp_path: Path, value: str) -> None:
     names = ("LD_LIBRARY_PATH", "SBATCH_PARTITION", "odd name", "SLURM_CLUSTERS", "é")
     wanted = dict.fromkeys(names, value)
     args, got = run(tmp_path, wanted, "a b", "", "new\nline")
@@ -71,17 +71,17 @@ def test_a_variable_arrives_byte_for_byte(tmp_path: Path, value: str) -> None:
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])))
-def test_any_value_arrives(tmp_path: Path, value: str) -> None:
+def test_wrapper_any_value(tmp_path: Path, value: str) -> None:
     assert run(tmp_path, {"SLURM_X": value, "LD_X": value})[1]["LD_X"] == value
 
 
-def test_what_slurm_has_set_stays(tmp_path: Path) -> None:
+def test_wrapper_variables_set_by_slurm(tmp_path: Path) -> None:
     wanted = {"SLURM_JOB_ID": "7", "SLURM_CONF": "/mine", "SLURM_CLUSTERS": "x"}
     got = run(tmp_path, wanted, given={"SLURM_JOB_ID": "12", "SLURM_CONF": "/site"})[1]
     assert (got["SLURM_JOB_ID"], got["SLURM_CONF"], got["SLURM_CLUSTERS"]) == ("12", "/mine", "x")
 
 
-def test_the_script_s_directives_come_first_and_no_value_looks_like_one() -> None:
+def test_wrapper_directives_first() -> None:
     lines = build_wrapper(PRINTS, {"LD_X": "\n#SBATCH --wait\n"}).split(b"\n")
     assert lines[:2] == [b"#!/bin/sh", b"#SBATCH --time=1"]
     assert lines[2:].index(b"#SBATCH --time=1") > 0
@@ -89,7 +89,7 @@ def test_the_script_s_directives_come_first_and_no_value_looks_like_one() -> Non
     assert b"\r" not in build_wrapper(PRINTS, {"LD_X": "a\r\nb"})
 
 
-def test_outputs_go_where_slurm_cannot_be_told_to(tmp_path: Path) -> None:
+def test_wrapper_outputs_in_odd_folder(tmp_path: Path) -> None:
     folder = tmp_path / "a\\b %j"
     folder.mkdir()
     script = b"#!/bin/sh\necho out; echo err >&2\n"
@@ -99,7 +99,7 @@ def test_outputs_go_where_slurm_cannot_be_told_to(tmp_path: Path) -> None:
     assert (folder / "demo.o45").read_text() == "out\nerr\n"
 
 
-def test_outputs_of_an_array_s_tasks_are_told_apart(tmp_path: Path) -> None:
+def test_wrapper_outputs_of_array_tasks(tmp_path: Path) -> None:
     given = {"SLURM_JOB_ID": "46", "SLURM_ARRAY_JOB_ID": "45", "SLURM_ARRAY_TASK_ID": "3"}
     script = b"#!/bin/sh\necho out; echo err >&2\n"
     patterns = {"stdout": f"{tmp_path}/o%j.%a", "stderr": f"{tmp_path}/e%j.%a"}

@@ -28,20 +28,20 @@ def _end(lines: list[bytes]) -> Observation:
     return seen
 
 
-def test_deleted_while_running_is_cancelled_exit_status_0() -> None:
+def test_deleted_while_running_exit_status_0() -> None:
     seen = _end(_lines("54"))
     assert (seen.state, seen.failure_kind, seen.exit_code) == (JobState.FAILED, CANCELLED, 0)
     assert seen.state_reason == "It was deleted by root@vm while it ran."
     assert seen.start_time is not None
 
 
-def test_deleted_while_running_is_cancelled_271() -> None:
+def test_deleted_while_running_exit_status_271() -> None:
     seen = _end(_lines("886"))
     assert (seen.failure_kind, seen.exit_code, seen.exit_signal) == (CANCELLED, None, 15)
     assert seen.state_reason == "It was deleted by alice@vm while it ran."
 
 
-def test_deleted_while_queued_is_cancelled_by_an_administrator() -> None:
+def test_deleted_while_queued_by_administrator() -> None:
     lines = [line.replace(b"alice@vm", b"root@vm") for line in _lines("887")]
     seen = _end(lines)
     assert (seen.failure_kind, seen.exit_code, seen.exit_signal) == (CANCELLED, None, None)
@@ -49,12 +49,12 @@ def test_deleted_while_queued_is_cancelled_by_an_administrator() -> None:
     assert seen.state_reason == "It was deleted by root@vm before it started."
 
 
-def test_deleted_at_its_limit_has_reached_it() -> None:
+def test_deleted_at_time_limit() -> None:
     lines = [re.sub(rb"Exit_status=0 ", b"Exit_status=-11 ", line) for line in _lines("54")]
     assert _end(lines).failure_kind is FailureKind.TIME_LIMIT
 
 
-def test_an_abort_is_no_deletion_unmet_dependency() -> None:
+def test_abort_unmet_dependency() -> None:
     seen = _end(_lines("843"))
     assert (seen.state, seen.failure_kind) == (JobState.FAILED, CANCELLED)
     assert (seen.start_time, seen.exit_code, seen.exit_signal) == (None, None, None)
@@ -63,7 +63,7 @@ def test_an_abort_is_no_deletion_unmet_dependency() -> None:
     assert "depends on" in seen.state_reason
 
 
-def test_an_abort_is_no_deletion_of_a_running_job() -> None:
+def test_abort_of_running_job() -> None:
     seen = _end(_lines("6124", "Q", "S", "A"))
     assert seen.failure_kind is FailureKind.SCHEDULER_ERROR
     assert seen.state_reason == "Torque aborted it while it ran."
@@ -72,7 +72,7 @@ def test_an_abort_is_no_deletion_of_a_running_job() -> None:
     assert seen.usage is not None
 
 
-def test_an_abort_after_a_deletion_is_the_deletion() -> None:
+def test_abort_after_deletion() -> None:
     seen = _end(_lines("6124"))
     assert (seen.failure_kind, seen.state_reason) == (
         CANCELLED,
@@ -80,21 +80,21 @@ def test_an_abort_after_a_deletion_is_the_deletion() -> None:
     )
 
 
-def test_an_abort_is_no_end_where_the_job_goes_on() -> None:
+def test_abort_before_restart() -> None:
     queued, started, ended = _lines("850")
     aborted = b"11/22/2026 22:27:13;A;850.vm;"
     assert _end([queued, aborted, started, ended]).exit_code == 3
     assert observe_lines([queued, started, aborted, started]) == ([], [])
 
 
-def test_a_rerun_is_one_job() -> None:
+def test_rerun_one_job() -> None:
     seen = _end(_lines("888"))
     assert (seen.state, seen.exit_code) == (JobState.DONE, 0)
     assert observe_lines(_lines("888", "Q", "S", "R")) == ([], [])
 
 
 @pytest.mark.parametrize("garbage", [b"", b"?", b"-1:-2", b"1e999", b"9" * 40, b"\xff", b"None"])
-def test_an_unreadable_figure_costs_no_end(garbage: bytes) -> None:
+def test_end_record_unreadable_figure(garbage: bytes) -> None:
     line = _lines("886", "E")[0]
     names = re.findall(rb" ([A-Za-z_.]+)=", line)
     assert len(names) > 15
@@ -105,7 +105,7 @@ def test_an_unreadable_figure_costs_no_end(garbage: bytes) -> None:
             assert (seen.native_id, seen.exit_signal) == ("886", 15), name
 
 
-def test_an_array_is_over_when_all_its_jobs_are() -> None:
+def test_array_not_over_until_all_jobs_ended() -> None:
     ended = [line for line in LINES if b";45[" in line]
     assert arrays_not_over(ended) == set()
     still = [line for line in ended if b";E;45[2]" not in line]
@@ -113,7 +113,7 @@ def test_an_array_is_over_when_all_its_jobs_are() -> None:
     assert arrays_not_over(_lines("850")) == set()
 
 
-def test_jobs_that_waited_when_their_array_was_deleted_have_no_record() -> None:
+def test_array_deleted_with_waiting_jobs() -> None:
     lines = [line for line in LINES if b";46[" in line]
     assert arrays_not_over(lines) == {"46"}
     assert {seen.native_id for seen in observe_lines(lines)[0]} == {"46[0]", "46[1]"}
@@ -146,13 +146,13 @@ Job: 7.srv
     ],
     ids=["text", "blank", "two blank", "tabs"],
 )
-def test_a_continuation_line_of_a_trace_swallows_no_other(line: bytes) -> None:
+def test_tracejob_continuation_line(line: bytes) -> None:
     seen = parse_tracejob(TRACE % line, parse_job_id("7"))
     assert seen is not None
     assert seen.exit_code == 3
 
 
-def test_a_trace_of_a_job_that_was_deleted_while_it_ran() -> None:
+def test_tracejob_deleted_while_running() -> None:
     seen = parse_tracejob(recorded("tracejob.complete-deleted").stdout, parse_job_id("886"))
     assert seen is not None
     assert (seen.failure_kind, seen.state_reason) == (CANCELLED, "It was deleted while it ran.")

@@ -58,21 +58,21 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize(("case", "error"), ANSWERS.items())
-def test_refusals(case: str, error: type[HpcqError]) -> None:
+def test_check_completed_refusals(case: str, error: type[HpcqError]) -> None:
     with pytest.raises(HpcqError) as caught:
         check_completed(recorded(case), NativeId("1"))
     assert type(caught.value) is error
 
 
 @pytest.mark.parametrize("case", ["qstat-f.server-busy-1", "qstat-f.server-busy-2", "qdel.queued"])
-def test_a_command_that_succeeded_at_last(case: str) -> None:
+def test_check_completed_late_success(case: str) -> None:
     check_completed(recorded(case))
 
 
 @pytest.mark.parametrize(
     "case", [name for name in cases("qsub.") if recorded(name).exit_code not in (0,)]
 )
-def test_every_refusal_of_qsub_is_told_as_one(case: str) -> None:
+def test_qsub_every_refusal(case: str) -> None:
     with pytest.raises(HpcqError) as caught:
         parse_qsub(recorded(case))
     assert not isinstance(caught.value, OutputParseError)
@@ -87,13 +87,13 @@ def test_every_refusal_of_qsub_is_told_as_one(case: str) -> None:
         (1, b"Connection to server timed out, please try again\n"),
     ],
 )
-def test_a_qsub_that_may_have_submitted_is_no_refusal(exit_code: int, stderr: bytes) -> None:
+def test_qsub_uncertain(exit_code: int, stderr: bytes) -> None:
     done = Completed(argv=("qsub",), exit_code=exit_code, stdout=b"", stderr=stderr)
     with pytest.raises(OutputParseError):
         parse_qsub(done)
 
 
-def test_ids_of_jobs_and_arrays() -> None:
+def test_qsub_job_and_array_ids() -> None:
     assert parse_qsub(recorded("qsub.ok")).short.isdigit()
     array = parse_qsub(recorded("qsub.array"))
     assert array.is_array
@@ -107,7 +107,7 @@ def _said(stdout: bytes, exit_code: int = 0) -> Completed:
 @pytest.mark.parametrize(
     "stdout", [b"", b"all\n", b"Welcome\n45.vm\n", b"45.vm\n46.vm\n", b"Stampede3\n", b"\xff45"]
 )
-def test_what_is_no_id_leaves_the_job_in_doubt(stdout: bytes) -> None:
+def test_qsub_invalid_id(stdout: bytes) -> None:
     with pytest.raises(OutputParseError):
         parse_qsub(_said(stdout))
     with pytest.raises(OutputParseError):
@@ -143,7 +143,7 @@ def test_what_is_no_id_leaves_the_job_in_doubt(stdout: bytes) -> None:
         (1, "qstat: Error communicating with pbs_mom on n1", SchedulerUnavailable),
     ],
 )
-def test_the_table_of_errors(exit_code: int, said: str, error: type[HpcqError]) -> None:
+def test_check_completed_error_table(exit_code: int, said: str, error: type[HpcqError]) -> None:
     done = Completed(argv=("x",), exit_code=exit_code, stdout=b"", stderr=said.encode() + b"\n")
     with pytest.raises(error) as caught:
         check_completed(done, NativeId("7"))
@@ -175,7 +175,7 @@ FIELDS = {
 
 
 @pytest.mark.parametrize(("case", "field"), FIELDS.items())
-def test_a_refusal_that_a_caller_can_mend_names_the_field(case: str, field: str) -> None:
+def test_qsub_refusal_names_field(case: str, field: str) -> None:
     with pytest.raises(InvalidSpec) as caught:
         parse_qsub(recorded(case))
     assert caught.value.field == field
@@ -194,16 +194,14 @@ def test_a_refusal_that_a_caller_can_mend_names_the_field(case: str, field: str)
         (191, "qsub: submit error (No default queue specified)", "queue"),
     ],
 )
-def test_a_refusal_that_was_not_recorded_names_the_field(
-    exit_code: int, said: str, field: str
-) -> None:
+def test_qsub_unrecorded_refusal_names_field(exit_code: int, said: str, field: str) -> None:
     done = Completed(argv=("qsub",), exit_code=exit_code, stdout=b"", stderr=said.encode())
     with pytest.raises(InvalidSpec) as caught:
         parse_qsub(done)
     assert caught.value.field == field
 
 
-def test_a_refusal_that_nobody_knows_keeps_its_words_without_the_usage() -> None:
+def test_qsub_unknown_refusal_without_usage() -> None:
     with pytest.raises(CommandFailed) as caught:
         parse_qsub(recorded("qsub.script-name-space"))
     assert type(caught.value) is CommandFailed
@@ -220,7 +218,7 @@ def test_a_refusal_that_nobody_knows_keeps_its_words_without_the_usage() -> None
         (b"", b"GE 6.2u5\nusage: qstat\n"),
     ],
 )
-def test_another_scheduler_s_qstat_is_told_as_such(stdout: bytes, stderr: bytes) -> None:
+def test_check_is_torque_other_scheduler(stdout: bytes, stderr: bytes) -> None:
     done = Completed(argv=("qstat",), exit_code=0, stdout=stdout, stderr=stderr)
     with pytest.raises(CommandMissing, match="/opt/pbs/bin/qstat is not Torque's") as caught:
         check_is_torque("/opt/pbs/bin/qstat", done)
@@ -228,5 +226,5 @@ def test_another_scheduler_s_qstat_is_told_as_such(stdout: bytes, stderr: bytes)
 
 
 @pytest.mark.parametrize("said", [b"Version: 6.1.3.h5\n", b"version: 4.2.10\n", b"", b"site v2\n"])
-def test_a_qstat_that_may_be_torque_s_is_taken(said: bytes) -> None:
+def test_check_is_torque_accepted(said: bytes) -> None:
     check_is_torque("qstat", Completed(argv=("qstat",), exit_code=0, stdout=said, stderr=b""))

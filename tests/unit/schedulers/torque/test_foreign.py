@@ -75,7 +75,7 @@ def _indented(text: bytes) -> bytes:
     ],
     ids=["plain", "stripped", "one newline", "DOS", "blanks", "prompt", "indented", "both", "tabs"],
 )
-def test_a_text_that_came_through_other_hands(output: bytes) -> None:
+def test_qstat_text_forwarded(output: bytes) -> None:
     listing = read_text(output, now=NOW)
     assert listing.unreadable == []
     seven, eight = listing.observations
@@ -113,14 +113,14 @@ def _one(inner: str, job_id: str = "5.srv") -> Observation:
         ("5-4.srv", "5[4]", "5", 4),
     ],
 )
-def test_ids(printed: str, native_id: str, array: str | None, task: int | None) -> None:
+def test_job_id_forms(printed: str, native_id: str, array: str | None, task: int | None) -> None:
     inner = "<job_state>Q</job_state><server>alias.example.org:15001</server>"
     document = f"<Data><Job><Job_Id>{printed}</Job_Id>{inner}</Job></Data>".encode()
     seen = parse_qstat_xml(document).observations[0]
     assert (seen.native_id, seen.array_job_id, seen.array_task_id) == (native_id, array, task)
 
 
-def test_a_number_that_two_servers_gave_is_not_one_job() -> None:
+def test_job_ids_same_number_of_two_servers() -> None:
     job = "<Job><Job_Id>{}</Job_Id><job_state>Q</job_state></Job>"
     names = ("5.here", "6.here", "5.there")
     document = "<Data>" + "".join(map(job.format, names)) + "</Data>"
@@ -150,14 +150,14 @@ def test_slots(resources: str, slots: int) -> None:
     assert (seen.slots, seen.hosts) == (slots, ("a", "b"))
 
 
-def test_what_a_job_used_before_there_was_a_start_time() -> None:
+def test_usage_before_start_time() -> None:
     used = "<resources_used><cput>-00:00:01</cput><mem>1gb</mem></resources_used>"
     seen = _one(f"<job_state>R</job_state>{used}")
     assert seen.usage is not None
     assert (seen.usage.cpu_seconds, seen.usage.max_memory_bytes) == (None, 1 << 30)
 
 
-def test_documents_of_other_makes() -> None:
+def test_qstat_xml_other_makes() -> None:
     job = b"<Job>\n  <Job_Id>5.srv</Job_Id>\n  <job_state>Q</job_state>\n  <comment/>\n</Job>"
     for document in (
         b"<?xml version='1.0'?>\n" + job,
@@ -170,7 +170,7 @@ def test_documents_of_other_makes() -> None:
     assert parse_qstat_xml(b"<?xml version='1.0'?>\n<Data/>\n").observations == []
 
 
-def test_a_job_that_did_not_change_is_not_read_again() -> None:
+def test_reader_unchanged_jobs() -> None:
     waits = b"<Job><Job_Id>1.s</Job_Id><job_state>Q</job_state></Job>"
     runs = b"<Job><Job_Id>2.s</Job_Id><job_state>R</job_state><session_id>7</session_id></Job>"
     reader, document = Reader(), b"<Data>" + waits + runs + b"<Job></Job></Data>"
@@ -198,7 +198,7 @@ _END = (
 )
 
 
-def test_only_records_of_ends_must_have_a_job() -> None:
+def test_accounting_records_without_job() -> None:
     assert (
         _ends(
             "",
@@ -213,7 +213,7 @@ def test_only_records_of_ends_must_have_a_job() -> None:
 
 
 @pytest.mark.parametrize("job_id", ["7.srv", "7[3].srv", "7-3.srv", "7"])
-def test_an_end(job_id: str) -> None:
+def test_accounting_end_record(job_id: str) -> None:
     (seen,) = _ends(_END.format(job_id, "wave", " Exit_status=0"))
     assert seen.native_id == parse_job_id(job_id).short
     assert (seen.owner, seen.name, seen.state) == ("ana", "wave", JobState.DONE)
@@ -224,20 +224,20 @@ def test_an_end(job_id: str) -> None:
     assert (seen.usage.cpu_seconds, seen.usage.max_memory_bytes) == (12722, 2 << 20)
 
 
-def test_an_end_without_an_exit_status_is_no_deletion() -> None:
+def test_accounting_end_without_exit_status() -> None:
     (seen,) = _ends(_END.format("7.srv", "wave", ""))
     assert (seen.failure_kind, seen.exit_code) == (FailureKind.UNKNOWN, None)
     assert seen.usage is not None
 
 
-def test_a_name_changes_nothing_after_it() -> None:
+def test_accounting_job_name_like_fields() -> None:
     name = "my job end=1 Exit_status=0 queue=root user=root"
     (seen,) = _ends(_END.format("7.srv", name, " Exit_status=9"))
     assert (seen.name, seen.queue, seen.owner, seen.exit_code) == (name, "long", "ana", 9)
     assert seen.end_time == datetime(2020, 3, 3, 12, tzinfo=UTC)
 
 
-def test_a_trace_that_was_wrapped() -> None:
+def test_tracejob_wrapped_lines() -> None:
     trace = b"""
 \tJob: 7.srv
 
@@ -254,7 +254,7 @@ def test_a_trace_that_was_wrapped() -> None:
     assert parse_tracejob(trace, parse_job_id("70")) is None
 
 
-def test_hosts_in_both_forms() -> None:
+def test_pbsnodes_both_forms() -> None:
     xml = (
         b"<Data><Node><name>n1</name><state>down,offline,MOM-list-not-sent</state><np>4</np></Node>"
         b"<Node><name>n2</name><state>free</state><np>8</np>"
@@ -272,7 +272,7 @@ def test_hosts_in_both_forms() -> None:
     assert (second.is_up, second.slots_used, second.memory_bytes) == (True, 6, 1 << 20)
 
 
-def test_queues_without_a_newline_at_the_end() -> None:
+def test_queues_without_final_newline() -> None:
     queue = b"Queue: %s\n    enabled = True\n    started = %s"
     text = queue % (b"a", b"False") + b"\n\n" + queue % (b"b", b"True")
     assert [(q.name, q.is_open) for q in parse_queues(text)] == [("a", False), ("b", True)]

@@ -25,7 +25,7 @@ def _one(case: str) -> Observation:
     return seen
 
 
-def test_a_running_job() -> None:
+def test_qstat_running_job() -> None:
     seen = _one("qstat-x.running")
     assert (seen.native_id, seen.state, seen.native_state) == ("839", JobState.RUNNING, "R")
     assert (seen.name, seen.owner, seen.queue) == ("running", "alice", "batch")
@@ -39,7 +39,7 @@ def test_a_running_job() -> None:
     assert seen.depends_on is None
 
 
-def test_waiting_jobs_say_why() -> None:
+def test_qstat_waiting_reasons() -> None:
     assert _one("qstat-x.queued").state_reason == (
         "Not Running: Not enough of the right type of nodes are available"
     )
@@ -67,7 +67,9 @@ def test_waiting_jobs_say_why() -> None:
         ("complete-del-queued", FailureKind.CANCELLED, None, None),
     ],
 )
-def test_ends(case: str, kind: FailureKind | None, code: int | None, signal: int | None) -> None:
+def test_qstat_ended_jobs(
+    case: str, kind: FailureKind | None, code: int | None, signal: int | None
+) -> None:
     (seen,) = read_text(recorded(f"qstat-f.{case}").stdout).observations
     assert seen.state is (JobState.DONE if kind is None else JobState.FAILED)
     assert (seen.failure_kind, seen.exit_code, seen.exit_signal) == (kind, code, signal)
@@ -75,12 +77,12 @@ def test_ends(case: str, kind: FailureKind | None, code: int | None, signal: int
     assert (seen.start_time is None) == (case == "complete-del-queued")
 
 
-def test_a_job_that_runs_again_does_not_show_its_last_end() -> None:
+def test_qstat_rerunning_job() -> None:
     (seen,) = read_text(recorded("qstat-f.rerun").stdout).observations
     assert (seen.state, seen.exit_code, seen.end_time) == (JobState.RUNNING, None, None)
 
 
-def test_only_this_account_s_jobs_carry_keys() -> None:
+def test_qstat_keys_of_own_account() -> None:
     variables = f"<Variable_List>A=1,HPCQ_KEY={KEY},B=2</Variable_List>".encode()
     document = _document(JOB % (1, b"us", variables), JOB % (2, b"them", variables))
     ours, theirs = parse_qstat_xml(document, "us").observations
@@ -100,21 +102,21 @@ def test_only_this_account_s_jobs_carry_keys() -> None:
         b"<Job><Job_Id>all</Job_Id><job_state>Q</job_state></Job>",
     ],
 )
-def test_one_bad_record_hides_no_other(bad: bytes) -> None:
+def test_qstat_one_bad_record(bad: bytes) -> None:
     listing = parse_qstat_xml(_document(JOB % (1, b"a", b""), bad, JOB % (2, b"a", b"")))
     assert [seen.native_id for seen in listing.observations] == ["1", "2"]
     (unreadable,) = listing.unreadable
     assert unreadable.native_id == (None if b"all" in bad else "9")
 
 
-def test_two_records_of_one_id_are_believed_neither() -> None:
+def test_qstat_duplicate_id() -> None:
     document = _document(JOB % (1, b"a", b""), JOB % (2, b"a", b""), JOB % (1, b"b", b""))
     listing = parse_qstat_xml(document)
     assert [seen.native_id for seen in listing.observations] == ["2"]
     assert [bad.native_id for bad in listing.unreadable] == ["1", "1"]
 
 
-def test_an_empty_queue_and_half_a_document() -> None:
+def test_qstat_empty_or_truncated() -> None:
     assert parse_qstat_xml(recorded("qstat-x.empty").stdout).observations == []
     assert parse_qstat_xml(b"").observations == []
     whole = recorded("qstat-x.mixed").stdout
@@ -123,13 +125,13 @@ def test_an_empty_queue_and_half_a_document() -> None:
             parse_qstat_xml(broken)
 
 
-def test_noise_before_the_document_is_passed_over() -> None:
+def test_qstat_noise_before_document() -> None:
     whole = recorded("qstat-x.mixed").stdout
     found = parse_qstat_xml(b"Welcome <b>\n" + whole).observations
     assert len(found) == len(parse_qstat_xml(whole).observations)
 
 
-def test_an_array_and_its_jobs() -> None:
+def test_qstat_array_and_jobs() -> None:
     listing = parse_qstat_xml(recorded("qstat-x-t.arrays").stdout)
     by_id = {seen.native_id: seen for seen in listing.observations}
     assert (by_id["45[2]"].array_job_id, by_id["45"].array_job_id) == ("45", None)  # type: ignore[index]
@@ -137,7 +139,7 @@ def test_an_array_and_its_jobs() -> None:
     assert (by_id["45"].state, by_id["45"].name) == (JobState.RUNNING, "arr")  # type: ignore[index]
 
 
-def test_accounting_tells_ends_and_deletions() -> None:
+def test_accounting_ends_and_deletions() -> None:
     lines = recorded("accounting.20261122").stdout.splitlines()
     by_id = {seen.native_id: seen for seen in observe_lines(lines)[0]}
     rerun, deleted, odd = by_id["888"], by_id["887"], by_id["6129"]  # type: ignore[index]
@@ -149,7 +151,7 @@ def test_accounting_tells_ends_and_deletions() -> None:
     assert (odd.owner, odd.account, odd.state) == ("alice", "proj x=1; user=bob", JobState.DONE)
 
 
-def test_traces_tell_the_last_run_of_the_job_that_was_asked_for() -> None:
+def test_tracejob_last_run_of_job() -> None:
     full = parse_tracejob(recorded("tracejob.complete").stdout, parse_job_id("850"))
     assert full is not None
     assert (full.exit_code, full.owner, full.name) == (3, "alice", "exit3")
@@ -174,7 +176,7 @@ def _with_key(job_id: int, submit_args: bytes | None) -> bytes:
     return JOB % (job_id, b"alice", more)
 
 
-def test_a_key_that_was_handed_on_with_qsub_v_is_not_the_job_s_own() -> None:
+def test_key_inherited_with_qsub_v() -> None:
     document = _document(
         _with_key(7, b"-v HPCQ_KEY=%s -N parent" % KEY.encode()),
         _with_key(8, b"-V -N child child.sh"),
@@ -195,12 +197,12 @@ def test_a_key_that_was_handed_on_with_qsub_v_is_not_the_job_s_own() -> None:
         b"<Data><error>not now</error></Data>",
     ],
 )
-def test_an_element_that_is_not_known_is_no_empty_queue(document: bytes) -> None:
+def test_qstat_unknown_element(document: bytes) -> None:
     with pytest.raises(OutputParseError, match="not known"):
         parse_qstat_xml(document)
 
 
-def test_an_answer_that_cannot_be_read_names_the_program() -> None:
+def test_qstat_unreadable_names_program() -> None:
     with pytest.raises(OutputParseError, match="/opt/torque/bin/qstat"):
         Reader(None, "/opt/torque/bin/qstat").read(b"Job id  Name  User\n")
 
@@ -217,7 +219,7 @@ def test_an_answer_that_cannot_be_read_names_the_program() -> None:
         (("vm:/a/b$c.o7", "/dev/null", "n"), "/a/b$c.o7", None),
     ],
 )
-def test_only_paths_that_are_filled_in_are_told(
+def test_output_paths_filled_in(
     printed: tuple[str, str, str], stdout: str | None, stderr: str | None
 ) -> None:
     names = ("Output_Path", "Error_Path", "Join_Path")
@@ -226,7 +228,7 @@ def test_only_paths_that_are_filled_in_are_told(
     assert (seen.stdout_path, seen.stderr_path) == (stdout, stderr)
 
 
-def test_each_job_of_an_array_has_its_own_paths_and_the_array_s_key() -> None:
+def test_array_job_paths_and_key() -> None:
     document = (
         recorded("qstat-x-t.arrays")
         .stdout.replace(

@@ -32,13 +32,13 @@ def _short(names: list[bytes]) -> set[str]:
     return {parse_job_id(name.decode()).short for name in names}
 
 
-def test_there_are_recordings() -> None:
+def test_recordings_present() -> None:
     assert len(_XML) > 40
     assert len(_TEXT) > 80
 
 
 @pytest.mark.parametrize("case", _XML)
-def test_no_job_of_qstat_x_is_lost(case: str) -> None:
+def test_qstat_x_all_jobs(case: str) -> None:
     output = recorded(case).stdout
     expected = _short(_JOB_ID.findall(output))
     found = _ids(parse_qstat_xml(output))
@@ -47,7 +47,7 @@ def test_no_job_of_qstat_x_is_lost(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", _TEXT)
-def test_no_job_of_qstat_f_is_lost_and_none_is_invented(case: str) -> None:
+def test_qstat_f_all_jobs(case: str) -> None:
     output = recorded(case).stdout
     expected = _short(_HEADING.findall(output))
     found = _ids(read_text(output))
@@ -57,7 +57,7 @@ def test_no_job_of_qstat_f_is_lost_and_none_is_invented(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", [c for c in _XML if c.replace("qstat-x", "qstat-f") in _TEXT])
-def test_both_forms_say_the_same(case: str) -> None:
+def test_qstat_x_and_f_same(case: str) -> None:
     xml = parse_qstat_xml(recorded(case).stdout).observations
     text = read_text(recorded(case.replace("qstat-x", "qstat-f")).stdout).observations
     if "saopaulo" not in case:  # the text's times are those of the caller
@@ -73,21 +73,21 @@ def _steady(seen: Observation) -> tuple[object, ...]:
     )
 
 
-def test_what_an_environment_invented_is_believed_nowhere() -> None:
+def test_qstat_environment_with_fake_record() -> None:
     for case, parse in (("qstat-f.oddenv", read_text), ("qstat-x.oddenv", parse_qstat_xml)):
         (seen,) = parse(recorded(case).stdout).observations
         assert (seen.native_id, seen.native_state, seen.owner) == ("881", "H", "alice")
         assert seen.working_directory == "/home/alice/tq"
 
 
-def test_one_invalid_byte_loses_no_job() -> None:
+def test_qstat_x_invalid_byte() -> None:
     whole = recorded("qstat-x.mixed").stdout
     broken = whole.replace(b"PBS_O_LANG=C.UTF-8", b"X=\xff\x01\x0b", 1)
     assert _ids(parse_qstat_xml(broken)) == _ids(parse_qstat_xml(whole))
 
 
 @pytest.mark.parametrize("case", cases("qsub", "qdel", "qhold", "qrls", "qstat", "pbsnodes"))
-def test_every_answer_has_its_meaning(case: str) -> None:
+def test_errors_of_all_recordings(case: str) -> None:
     done = recorded(case)
     is_submission = done.argv[0] == "qsub" and "-z" not in done.argv
     try:
@@ -102,7 +102,7 @@ def test_every_answer_has_its_meaning(case: str) -> None:
         assert done.exit_code == 0
 
 
-def test_every_accounting_line_is_read() -> None:
+def test_accounting_all_lines() -> None:
     lines = recorded("accounting.20261122").stdout.splitlines()
     observations, unreadable = observe_lines(lines)
     assert unreadable == []
@@ -120,7 +120,7 @@ def test_every_accounting_line_is_read() -> None:
 
 
 @pytest.mark.parametrize("case", cases("tracejob"))
-def test_every_trace_is_read(case: str) -> None:
+def test_tracejob_all_recordings(case: str) -> None:
     done = recorded(case)
     asked = done.argv[-1] if done.argv[-1][0].isdigit() else "850"
     seen = parse_tracejob(done.stdout, parse_job_id(asked))
@@ -128,7 +128,7 @@ def test_every_trace_is_read(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", [c for c in cases("pbsnodes") if "-x" in recorded(c).argv])
-def test_every_host_is_read(case: str) -> None:
+def test_pbsnodes_all_recordings(case: str) -> None:
     output = recorded(case).stdout
     assert len(parse_pbsnodes(output)) == output.count(b"<Node>")
 
@@ -137,7 +137,7 @@ def test_every_host_is_read(case: str) -> None:
     ("text", "xml"),
     [("pbsnodes.busy", "pbsnodes-x.busy"), ("pbsnodes.pbsnodes", "pbsnodes.pbsnodes-x")],
 )
-def test_hosts_are_the_same_in_both_forms(text: str, xml: str) -> None:
+def test_pbsnodes_text_and_xml_same(text: str, xml: str) -> None:
     (host,) = parse_pbsnodes(recorded(text).stdout)
     assert [host] == parse_pbsnodes(recorded(xml).stdout)
     assert (host.name, host.slots_total, host.is_up) == ("vm", 8, True)
@@ -145,12 +145,12 @@ def test_hosts_are_the_same_in_both_forms(text: str, xml: str) -> None:
 
 
 @pytest.mark.parametrize("case", cases("qstat_-Q_-f"))
-def test_every_queue_is_read(case: str) -> None:
+def test_queues_all_recordings(case: str) -> None:
     output = recorded(case).stdout
     assert [q.name for q in parse_queues(output)] == ["batch"] * output.count(b"Queue: ")
 
 
 @pytest.mark.parametrize("case", ["qstat_-B_-f.mixed"])
-def test_other_records_are_read(case: str) -> None:
+def test_text_records_of_server(case: str) -> None:
     (server,) = parse_text_records(recorded(case).stdout, b"Server: ")
     assert server.attributes["pbs_version"] == "6.1.3.h5"

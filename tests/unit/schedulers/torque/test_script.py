@@ -49,7 +49,7 @@ def _words(directives: str, spec: JobSpec | None = None) -> str:
     return " ".join(_qsub(directives, spec).argv)
 
 
-def test_name_of_the_script_stands_where_the_request_gives_none() -> None:
+def test_job_name_of_script_without_request() -> None:
     assert _choose("-N theirs").directives.name == "theirs"
     assert "-N theirs " in _words("-N theirs")
     assert "-N ours " in _words("-N theirs", _spec(name="ours"))
@@ -87,42 +87,40 @@ def test_name_of_the_script_stands_where_the_request_gives_none() -> None:
         ("-t 1-5%2", "-t 0-3", {"array": ArrayRange(first=0, last=3)}),
     ],
 )
-def test_a_directive_stands_unless_the_request_decides(
-    directive: str, option: str, spec: dict[str, Any]
-) -> None:
+def test_directives_without_request(directive: str, option: str, spec: dict[str, Any]) -> None:
     words = f"{_words(directive, _spec(**spec))} "
     assert f" {option} " in words
     assert words.count(f" {option.split()[0]} ") == option.count(option.split()[0])
 
 
-def test_a_dependency_of_the_request_wins() -> None:
+def test_dependency_of_request_over_script() -> None:
     first = Dependency(native_id=NativeId("9"), uid=JobUid.new(), condition=DependencyCondition.ANY)
     words = _words("-W depend=afterok:4,umask=022", _spec(depends_on=(first,)))
     assert words.endswith("-W depend=afterany:9 -W umask=022")
 
 
-def test_variables_of_the_script_reach_it_and_give_way_to_the_request() -> None:
+def test_variables_of_request_over_script() -> None:
     spec = _spec(environment={"C": "ours"})
     found = _choose("-v 'A=x,y',B,C=theirs\n-v \"D=a b\"", spec, B="known").variables
     assert found == {"A": "x,y", "B": "known", "D": "a b"}
 
 
-def test_a_variable_that_has_no_value_is_refused() -> None:
+def test_variable_without_value() -> None:
     with pytest.raises(InvalidSpec, match=r"#PBS -v NOVALUE.*line 2"):
         _choose("-v NOVALUE")
 
 
-def test_the_environment_of_the_command_is_not_the_job_s() -> None:
+def test_environment_directive_v_dropped() -> None:
     assert "-V" not in _qsub("-V\n-z").argv
     assert "-z" not in _qsub("-V\n-z").argv
 
 
-def test_arguments_of_the_script_stand_where_the_request_gives_none() -> None:
+def test_arguments_of_script_without_request() -> None:
     assert _choose("-F \"one 'two three'\"").args == ("one", "two three")
     assert _choose('-F "one"', _spec(args=("ours",))).args == ("ours",)
 
 
-def test_the_working_directory_is_the_request_s() -> None:
+def test_working_directory_of_request_over_script() -> None:
     words = _words("-d /elsewhere\n-w /other")
     assert " -d /work " in words
     assert "/elsewhere" not in words
@@ -132,7 +130,7 @@ def test_the_working_directory_is_the_request_s() -> None:
 @pytest.mark.parametrize(
     ("directive", "shell"), [("", b"/bin/bash"), ("-S /bin/tcsh", b"/bin/tcsh")]
 )
-def test_a_script_without_an_interpreter_line_is_run_by(directive: str, shell: bytes) -> None:
+def test_interpreter_of_script_without_shebang(directive: str, shell: bytes) -> None:
     submission = _qsub(directive)
     assert shell in submission.stdin
     assert b"#PBS" not in submission.stdin
@@ -161,7 +159,7 @@ def test_a_script_without_an_interpreter_line_is_run_by(directive: str, shell: b
         ("-v =x", "-v =x"),
     ],
 )
-def test_what_cannot_be_honoured_is_refused_by_its_name(directive: str, named: str) -> None:
+def test_directives_unsupported(directive: str, named: str) -> None:
     with pytest.raises(InvalidSpec) as caught:
         _choose(f"-m n\n{directive}")
     assert caught.value.field == "scriptFile"
@@ -237,13 +235,13 @@ def test_outputs(
         ("-t 1-2", {"stdout_path": "%x%j"}, ("/work/run45-2", "/work/run.e45-2")),
     ],
 )
-def test_outputs_of_each_job_of_an_array(
+def test_outputs_of_array_jobs(
     directives: str, fields: dict[str, Any], files: tuple[str, str]
 ) -> None:
     assert _files(directives, _spec(name="run", **fields), 2) == files
 
 
-def test_outputs_in_an_odd_folder_are_the_wrapper_s() -> None:
+def test_outputs_in_odd_folder() -> None:
     outputs = _choose("-j oe\n-N theirs", _spec("/PLD +20%Norte")).outputs
     assert outputs.options == ("-o", "/dev/null", "-e", "/dev/null")
     assert outputs.stdout_path == outputs.stderr_path == "theirs.o\0"
@@ -254,6 +252,6 @@ def test_outputs_in_an_odd_folder_are_the_wrapper_s() -> None:
     assert _choose("-o $X", _spec("/a b")).outputs.stdout == UNKNOWN
 
 
-def test_directives_are_read_as_the_recorded_qsub_read_them() -> None:
+def test_directives_as_recorded_qsub() -> None:
     assert recorded("qsub.ok-directives").exit_code == 0
     assert _choose("-N name -l nodes=1:ppn=1\n-j oe").outputs.options == ("-j", "oe")

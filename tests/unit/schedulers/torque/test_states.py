@@ -20,12 +20,12 @@ from hpcq.schedulers.torque.states import outcome_of, state_of
         ("", JobState.UNDETERMINED, None),
     ],
 )
-def test_letters(letter: str, state: JobState, stage: Stage | None) -> None:
+def test_state_letters(letter: str, state: JobState, stage: Stage | None) -> None:
     word = state_of(letter)
     assert (word.state, word.stage) == (state, stage)
 
 
-def test_a_job_that_was_started_and_waits_was_put_back() -> None:
+def test_state_restarted_job_waiting() -> None:
     assert state_of("Q", start_count=1).state is JobState.REQUEUED
     assert state_of("H", "u", start_count=2).state is JobState.REQUEUED_HELD
     assert state_of("R", start_count=2).state is JobState.RUNNING
@@ -52,7 +52,7 @@ def test_a_job_that_was_started_and_waits_was_put_back() -> None:
         ("n", "", "It is held.", None),
     ],
 )
-def test_holds(holds: str, depend: str, reason: str, code: ReasonCode | None) -> None:
+def test_hold_types(holds: str, depend: str, reason: str, code: ReasonCode | None) -> None:
     word = state_of("H", holds, depend)
     assert (word.reason, word.code) == (reason, code)
     assert state_of("H", holds, depend, start_count=1).code is code
@@ -83,7 +83,7 @@ def test_holds(holds: str, depend: str, reason: str, code: ReasonCode | None) ->
         (None, FailureKind.UNKNOWN, None, None),
     ],
 )
-def test_ends(
+def test_exit_statuses(
     status: int | None, kind: FailureKind | None, code: int | None, signal: int | None
 ) -> None:
     outcome = outcome_of(status, started=True)
@@ -92,7 +92,7 @@ def test_ends(
 
 
 @pytest.mark.parametrize("status", [None, 0, 1, 271])
-def test_no_exit_status_is_believed_of_a_job_that_never_started(status: int | None) -> None:
+def test_exit_status_never_started(status: int | None) -> None:
     outcome = outcome_of(status, started=False)
     assert (outcome.failure_kind, outcome.exit_code, outcome.exit_signal) == (
         FailureKind.CANCELLED,
@@ -102,12 +102,12 @@ def test_no_exit_status_is_believed_of_a_job_that_never_started(status: int | No
 
 
 @pytest.mark.parametrize("status", [129, 137, 143, 192])
-def test_an_exit_status_of_a_carried_script_is_no_signal(status: int) -> None:
+def test_exit_status_wrapped_script(status: int) -> None:
     outcome = outcome_of(status, started=True, wrapped=True)
     assert (outcome.failure_kind, outcome.exit_code) == (FailureKind.NON_ZERO_EXIT, status)
 
 
-def test_reason_is_a_sentence() -> None:
+def test_reason_full_sentence() -> None:
     outcomes = [outcome_of(status, started=True) for status in (*range(-99, 321), None)]
     reasons = [outcome.reason for outcome in (*outcomes, outcome_of(None, started=False))]
     reasons += [state_of(letter, "uosp").reason for letter in "QHWTRESX"]

@@ -49,7 +49,7 @@ def _qsub(directory: str = "/work", **fields: object) -> SubmissionPlan:
     return build_qsub(spec, KEY, b"", _choices(spec))
 
 
-def test_the_plainest_job() -> None:
+def test_qsub_plain() -> None:
     submission = _qsub()
     assert submission.argv == (
         *("qsub", "-v", f"HPCQ_KEY={KEY}"),
@@ -60,7 +60,7 @@ def test_the_plainest_job() -> None:
     assert _choices(_spec()).outputs.stdout_path is None
 
 
-def test_everything_that_can_be_asked_for() -> None:
+def test_qsub_every_field() -> None:
     argv = _qsub(
         slots=4,
         queue="long",
@@ -86,7 +86,7 @@ def test_everything_that_can_be_asked_for() -> None:
         (ArrayRange(first=1, last=6, step=3, max_running=2), "1,4%2"),
     ],
 )
-def test_arrays(array: ArrayRange, text: str) -> None:
+def test_array_ranges(array: ArrayRange, text: str) -> None:
     assert array_range(array) == text
     assert " ".join(_qsub(array=array).argv).endswith(f" -t {text}")
 
@@ -104,7 +104,9 @@ def test_arrays(array: ArrayRange, text: str) -> None:
         (DependencyCondition.STARTED, "after:45", "afterstartarray:45[][1]"),
     ],
 )
-def test_dependencies(condition: DependencyCondition, of_a_job: str, of_an_array: str) -> None:
+def test_dependency_conditions(
+    condition: DependencyCondition, of_a_job: str, of_an_array: str
+) -> None:
     first = Dependency(native_id=NativeId("45"), uid=JobUid.new(), condition=condition)
     other = Dependency(native_id=NativeId("7[2]"), uid=JobUid.new(), condition=condition)
     assert dependencies((first,), ()) == of_a_job
@@ -113,7 +115,7 @@ def test_dependencies(condition: DependencyCondition, of_a_job: str, of_an_array
     assert " ".join(_qsub(depends_on=(first,)).argv).endswith(f" -W depend={of_a_job}")
 
 
-def test_outputs_of_an_array_that_torque_cannot_write_are_kept_and_left_to_the_wrapper() -> None:
+def test_outputs_of_array_in_wrapper() -> None:
     array = ArrayRange(first=1, last=2)
     argv = " ".join(_qsub(array=array, stdout_path="/odd path", stderr_path="/dev/null").argv)
     assert "-k oe" in argv
@@ -123,7 +125,7 @@ def test_outputs_of_an_array_that_torque_cannot_write_are_kept_and_left_to_the_w
     )
 
 
-def test_outputs_with_the_number_of_the_job_are_left_to_the_wrapper() -> None:
+def test_outputs_with_job_id_in_wrapper() -> None:
     submission = _qsub(stdout_path="/o/%j", stderr_path="/o/%x")
     assert "-o /dev/null -e /o/run" in " ".join(submission.argv)
     assert b"exec > '/o/'\"$_hpcq_number\" ||" in submission.stdin
@@ -133,7 +135,7 @@ def test_outputs_with_the_number_of_the_job_are_left_to_the_wrapper() -> None:
 
 
 @pytest.mark.parametrize("directory", ["/a b", "/a,b", "/a:b", "/a\nb", "/é", "/$HOME", "/a'b"])
-def test_odd_places_are_left_to_the_wrapper(directory: str) -> None:
+def test_paths_odd_in_wrapper(directory: str) -> None:
     submission = _qsub(directory, stderr_path="/odd path")
     assert "-d" not in submission.argv
     assert submission.cwd == "/"
@@ -144,7 +146,7 @@ def test_odd_places_are_left_to_the_wrapper(directory: str) -> None:
     assert outputs.stderr_path == "/odd path"
 
 
-def test_arguments_and_variables_never_stand_on_the_command_line() -> None:
+def test_arguments_and_variables_not_on_command_line() -> None:
     submission = _qsub(args=("-h", "x"), environment={"A": "b,c"})
     assert "x" not in submission.argv
     assert not any("b,c" in word for word in submission.argv)
@@ -163,7 +165,7 @@ def test_arguments_and_variables_never_stand_on_the_command_line() -> None:
         ("environment", {"A": "\0"}),
     ],
 )
-def test_refused(field: str, value: object) -> None:
+def test_fields_invalid(field: str, value: object) -> None:
     with pytest.raises(InvalidSpec) as caught:
         _qsub("/work", **{field: value})
     assert caught.value.field == field
@@ -180,7 +182,7 @@ def test_refused(field: str, value: object) -> None:
         ("x" * 300, "x" * 200),
     ],
 )
-def test_names(name: str, accepted: str) -> None:
+def test_job_names_made_acceptable(name: str, accepted: str) -> None:
     assert acceptable_name(name) == accepted
 
 
@@ -196,7 +198,9 @@ def test_names(name: str, accepted: str) -> None:
         ("procs={slots}", 3, None, "procs=3"),
     ],
 )
-def test_slots(template: str, slots: int, per_node: int | None, asked: str) -> None:
+def test_slots_request_template(
+    template: str, slots: int, per_node: int | None, asked: str
+) -> None:
     check_template(template)
     assert slots_request(template, slots, per_node) == asked
 
@@ -212,9 +216,7 @@ def test_slots(template: str, slots: int, per_node: int | None, asked: str) -> N
         ({"constraints": ("fast", "big")}, None, "nodes=1:ppn=1:fast:big"),
     ],
 )
-def test_nodes_and_what_they_have_to_have(
-    fields: dict[str, object], per_node: int | None, asked: str
-) -> None:
+def test_nodes_request(fields: dict[str, object], per_node: int | None, asked: str) -> None:
     # What the script says of its nodes gives way.
     script = b"#PBS -l nodes=1:ppn=8\n"
     choices = choose(
@@ -227,7 +229,7 @@ def test_nodes_and_what_they_have_to_have(
     assert choices.requests[0] == asked
 
 
-def test_gpus_are_alike_on_all_nodes_and_of_any_type() -> None:
+def test_gpus_uneven_or_typed() -> None:
     with pytest.raises(InvalidSpec) as uneven:
         _choices(_spec(slots=4, nodes=2, gpus=Gpus(count=3)))
     assert uneven.value.field == "gpus"
@@ -236,21 +238,21 @@ def test_gpus_are_alike_on_all_nodes_and_of_any_type() -> None:
     assert typed.value.field == "gpus.type"
 
 
-def test_nodes_are_asked_for_only_with_a_template_that_counts_them() -> None:
+def test_nodes_supported_by_template() -> None:
     assert has_nodes(DEFAULT)
     assert has_nodes("nodes={nodes}:ppn={ppn}:batch")
     assert not has_nodes("procs={slots}")
     assert not has_nodes("nodes={nodes}:ppn={ppn}+1:ppn=1")
 
 
-def test_mails_and_exclusive_nodes_win_over_the_script() -> None:
+def test_mail_and_exclusive_over_script() -> None:
     spec = _spec(exclusive=True, mail_to="ana", mail_on=(MailEvent.BEGIN, MailEvent.FAIL))
     script = b"#PBS -m n -M theirs -r y\n"
     choices = choose(spec, script, template=DEFAULT, slots_per_node=None, environment={})
     assert choices.others == ("-M", "ana", "-m", "ba", "-n", "-r", "y")
 
 
-def test_no_mails_win_over_the_script() -> None:
+def test_mail_none_over_script() -> None:
     choices = choose(
         _spec(mail_to="ana"),
         b"#PBS -m abe -M theirs\n",
@@ -265,26 +267,26 @@ def test_no_mails_win_over_the_script() -> None:
     "template",
     ["", "nodes=1", "nodes={n}", "nodes={slots", "{slots.__class__}", "-l {slots}"],
 )
-def test_templates_that_cannot_be_used(template: str) -> None:
+def test_template_invalid(template: str) -> None:
     with pytest.raises(ValueError, match="it "):
         check_template(template)
 
 
-def test_changes_reach_one_job_or_one_array() -> None:
+def test_change_of_job_or_array() -> None:
     assert build_change(("qdel",), NativeId("45"), is_array=False) == ("qdel", "45")
     assert build_change(("qdel",), NativeId("45"), is_array=True) == ("qdel", "45[]")
     assert build_change(("qdel",), NativeId("45[2]"), is_array=False) == ("qdel", "45[2]")
     assert build_change(("qhold",), NativeId("45.other"), is_array=True) == ("qhold", "45[].other")
 
 
-def test_queries() -> None:
+def test_qstat_commands() -> None:
     assert build_qstat() == ("qstat", "-x", "-t")
     assert build_qstat(NativeId("4"), NativeId("5[1]")) == ("qstat", "-x", "4", "5[1]")
     several = build_qstat(NativeId("4"), NativeId("5"), are_arrays=True)
     assert several == ("qstat", "-x", "-t", "4[]", "5[]")
 
 
-def test_changes_are_a_move_and_one_qalter() -> None:
+def test_alterations_of_changed_fields() -> None:
     spec = _spec(queue="long", priority=-5, memory_limit_bytes=1025, wall_time_limit_seconds=90)
     fields = {"name", "queue", "priority", "memory_limit_bytes", "wall_time_limit_seconds"}
     assert build_alterations(spec, fields) == [
@@ -298,7 +300,7 @@ def test_changes_are_a_move_and_one_qalter() -> None:
 @pytest.mark.parametrize(
     "fields", [{"queue": "long@elsewhere"}, {"account": "-a"}, {"priority": 1024}]
 )
-def test_a_change_that_torque_would_read_as_something_else_is_refused(
+def test_alterations_invalid(
     fields: dict[str, object],
 ) -> None:
     with pytest.raises(InvalidSpec) as caught:

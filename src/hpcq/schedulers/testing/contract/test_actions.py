@@ -21,7 +21,7 @@ def _size(study: Study) -> int:
 
 
 @those_with(lambda backend: backend.actions >= {Action.SUSPEND, Action.RESUME})
-def test_a_suspended_job_goes_on_when_resumed(service: Service, jobs: Jobs, study: Study) -> None:
+def test_resume_suspended_job(service: Service, jobs: Jobs, study: Study) -> None:
     job_id = jobs.submit(study.job(study.script(TICKS)))
     jobs.running(job_id)
     until_there(study.directory / "ticks")
@@ -41,9 +41,7 @@ def test_a_suspended_job_goes_on_when_resumed(service: Service, jobs: Jobs, stud
 
 
 @those_with(lambda backend: Action.REQUEUE in backend.actions)
-def test_a_requeued_job_waits_and_runs_again(
-    service: Service, jobs: Jobs, study: Study, backend: Backend
-) -> None:
+def test_requeue_running_job(service: Service, jobs: Jobs, study: Study, backend: Backend) -> None:
     body = "echo run >> runs\nuntil [ -e go ]; do sleep 0.1; done\n"
     job_id = jobs.submit(study.job(study.script(backend.requeue_directives + body)))
     first = jobs.running(job_id)
@@ -65,7 +63,7 @@ def test_a_requeued_job_waits_and_runs_again(
 
 
 @those_with(lambda backend: Action.SIGNAL in backend.actions)
-def test_a_signal_reaches_the_script(service: Service, jobs: Jobs, study: Study) -> None:
+def test_signal_to_script(service: Service, jobs: Jobs, study: Study) -> None:
     script = study.script("trap ': > got' USR1\n: > ready\nuntil [ -e got ]; do sleep 0.1; done\n")
     job_id = jobs.submit(study.job(script))
     jobs.running(job_id)
@@ -76,7 +74,7 @@ def test_a_signal_reaches_the_script(service: Service, jobs: Jobs, study: Study)
 
 
 @pytest.mark.parametrize("action", [Action.SUSPEND, Action.RESUME, Action.REQUEUE, Action.SIGNAL])
-def test_an_action_on_a_queued_or_finished_job_is_refused(
+def test_action_on_queued_or_finished_job(
     service: Service, jobs: Jobs, study: Study, action: Action
 ) -> None:
     known = service.client.get("/cluster").json()["capabilities"]["actions"]
@@ -93,5 +91,5 @@ def test_an_action_on_a_queued_or_finished_job_is_refused(
 
 
 @pytest.mark.parametrize("signal", ["SIGUSR1", "usr1", "STOP", "9", "", "-1", "USR1\n", None])
-def test_an_unknown_signal_is_refused(service: Service, signal: str | None) -> None:
+def test_signal_unknown(service: Service, signal: str | None) -> None:
     assert_problem(service.client.post("/jobs/1/signal", json={"signal": signal}), 422)

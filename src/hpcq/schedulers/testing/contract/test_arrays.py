@@ -56,7 +56,7 @@ def _listed_with_its_tasks(jobs: Jobs, array: str, numbers: Set[int] = TASKS) ->
     jobs.wait(array, lambda _: _tasks(jobs, array).keys() == numbers)
 
 
-def test_an_array_is_a_job_and_so_is_each_of_its_tasks(
+def test_array_and_tasks_as_jobs(
     service: Service, jobs: Jobs, study: Study, backend: Backend
 ) -> None:
     body = _array(
@@ -96,7 +96,7 @@ def test_an_array_is_a_job_and_so_is_each_of_its_tasks(
     assert jobs.over(array)["tasks"] == whole["tasks"]
 
 
-def test_as_many_tasks_run_at_a_time_as_were_allowed(
+def test_array_max_running_tasks(
     service: Service, jobs: Jobs, study: Study, backend: Backend
 ) -> None:
     body = _array(
@@ -112,7 +112,7 @@ def test_as_many_tasks_run_at_a_time_as_were_allowed(
     assert seen == {f"seen-{number}": f"runs-{number}\n" for number in TASKS}
 
 
-def test_an_array_is_ended_with_all_its_tasks_and_one_task_alone(
+def test_cancel_array_and_single_task(
     service: Service, jobs: Jobs, study: Study, backend: Backend
 ) -> None:
     array = _accepted(service, jobs, backend, _array(study, "exec sleep 600\n"))
@@ -130,9 +130,7 @@ def test_an_array_is_ended_with_all_its_tasks_and_one_task_alone(
     assert not [job for job in _tasks(jobs, array).values() if job["status"] == "RUNNING"]
 
 
-def test_some_tasks_of_an_array_are_ended_together(
-    service: Service, jobs: Jobs, study: Study, backend: Backend
-) -> None:
+def test_cancel_some_tasks(service: Service, jobs: Jobs, study: Study, backend: Backend) -> None:
     # One at a time: the first runs while the others wait.
     body = _array(study, "exec sleep 600\n", last=9, maxRunning=1)
     array = _accepted(service, jobs, backend, body)
@@ -161,7 +159,7 @@ def test_some_tasks_of_an_array_are_ended_together(
     )
 
 
-def test_tasks_that_no_listing_has_shown_yet_are_ended(
+def test_cancel_tasks_not_yet_listed(
     service: Service, jobs: Jobs, study: Study, backend: Backend
 ) -> None:
     body = _array(study, "exec sleep 600\n", last=4, step=1) | {"hold": True}
@@ -175,9 +173,7 @@ def test_tasks_that_no_listing_has_shown_yet_are_ended(
     assert _tasks(jobs, array).keys() == {1, 4}
 
 
-def test_tasks_that_cannot_be_ended_are_refused(
-    service: Service, jobs: Jobs, study: Study, backend: Backend
-) -> None:
+def test_cancel_tasks_refused(service: Service, jobs: Jobs, study: Study, backend: Backend) -> None:
     alone = jobs.submit(study.job(study.script("exec sleep 600\n"), hold=True))
     no_array = assert_problem(service.client.delete(f"/jobs/{alone}?tasks=1"), 400)
     assert no_array["field"] == "tasks"
@@ -196,7 +192,7 @@ def test_tasks_that_cannot_be_ended_are_refused(
     assert _tasks(jobs, array).keys() == TASKS
 
 
-def test_an_array_is_held_and_released_though_one_task_runs(
+def test_hold_and_release_array_with_running_task(
     service: Service, jobs: Jobs, study: Study, backend: Backend
 ) -> None:
     body = _array(study, "until [ -e go ]; do sleep 0.2; done\n", maxRunning=1)
@@ -219,7 +215,7 @@ def test_an_array_is_held_and_released_though_one_task_runs(
     assert_problem(service.client.post(f"/jobs/{array}/hold"), 409)
 
 
-def test_a_task_is_held_and_released(
+def test_hold_and_release_task(
     service: Service, jobs: Jobs, study: Study, backend: Backend
 ) -> None:
     body = _array(study, "until [ -e go ]; do sleep 0.2; done\n", maxRunning=1)
@@ -245,7 +241,7 @@ def test_a_task_is_held_and_released(
     assert jobs.ended(array)["state"] == "DONE"
 
 
-def test_each_task_writes_files_of_its_own(
+def test_task_output_default_files(
     service: Service, jobs: Jobs, study: Study, backend: Backend
 ) -> None:
     body = _array(study, 'echo "$task"; echo "error $task" >&2\n')
@@ -265,7 +261,7 @@ def test_each_task_writes_files_of_its_own(
     assert all(Path(job["stdoutPath"]).name.startswith("100%j, out") for job in ends.values())
 
 
-def test_each_task_writes_to_the_paths_with_its_number(
+def test_task_output_path_with_number(
     service: Service, jobs: Jobs, study: Study, backend: Backend
 ) -> None:
     body = _array(study, 'echo "$task"; echo "error $task" >&2\n')

@@ -42,9 +42,7 @@ def _shown(job: Json) -> Json:
     return {name: job[name] for name in SHOWN}
 
 
-def test_a_held_job_is_changed_and_runs_as_changed(
-    service: Service, jobs: Jobs, study: Study, backend: Backend
-) -> None:
+def test_change_held_job(service: Service, jobs: Jobs, study: Study, backend: Backend) -> None:
     job_id = jobs.submit(study.job(study.script("echo ran\n"), hold=True, **_limits(service)))
     before = jobs.wait(job_id, lambda job: job["state"] == "QUEUED_HELD")
     changes = _changes(service, backend)
@@ -74,9 +72,7 @@ def test_a_held_job_is_changed_and_runs_as_changed(
 
 
 @those_with(lambda backend: "any" in backend.conditions)
-def test_the_priority_of_a_job_that_waits_for_another_is_changed(
-    service: Service, jobs: Jobs, study: Study
-) -> None:
+def test_change_priority_dependent_job(service: Service, jobs: Jobs, study: Study) -> None:
     script = study.script("true\n")
     held = jobs.submit(study.job(script, hold=True))
     first = {"jobId": held, "condition": "any"}
@@ -93,7 +89,7 @@ def test_the_priority_of_a_job_that_waits_for_another_is_changed(
 
 
 @those_with(lambda backend: not backend.keeps_held)
-def test_the_priority_of_a_held_job_stays(service: Service, jobs: Jobs, study: Study) -> None:
+def test_change_priority_held_job(service: Service, jobs: Jobs, study: Study) -> None:
     job_id = jobs.submit(study.job(study.script("true\n"), hold=True))
     for priority in (-3, None):
         answer = service.client.patch(f"/jobs/{job_id}", json={"priority": priority, "name": "x"})
@@ -104,7 +100,7 @@ def test_the_priority_of_a_held_job_stays(service: Service, jobs: Jobs, study: S
 
 
 @those_with(lambda backend: backend.arrays)
-def test_an_array_is_changed_with_its_tasks(
+def test_change_array_with_tasks(
     service: Service, jobs: Jobs, study: Study, backend: Backend
 ) -> None:
     array_of_two = {"first": 1, "last": 2}
@@ -127,7 +123,7 @@ def test_an_array_is_changed_with_its_tasks(
         assert changes.items() <= job.items()
 
 
-def test_a_job_moves_to_another_queue(service: Service, jobs: Jobs, study: Study) -> None:
+def test_change_queue(service: Service, jobs: Jobs, study: Study) -> None:
     job_id = jobs.submit(study.job(study.script("true\n"), hold=True))
     if "queue" not in _capable(service):
         answer = service.client.patch(f"/jobs/{job_id}", json={"queue": "batch"})
@@ -146,9 +142,7 @@ def test_a_job_moves_to_another_queue(service: Service, jobs: Jobs, study: Study
     assert jobs.read(job_id)["queue"] == other
 
 
-def test_a_changed_time_limit_ends_the_job(
-    service: Service, jobs: Jobs, study: Study, backend: Backend
-) -> None:
+def test_change_time_limit(service: Service, jobs: Jobs, study: Study, backend: Backend) -> None:
     limit = backend.wall_time_grain_seconds
     job_id = jobs.submit(study.job(study.script("sleep 600\n"), hold=True, wallTimeLimit=3600))
     answer = service.client.patch(f"/jobs/{job_id}", json={"wallTimeLimit": limit})
@@ -162,9 +156,7 @@ def test_a_changed_time_limit_ends_the_job(
 
 
 @pytest.mark.parametrize("name", ["name", "queue", "account", *LIMITS])
-def test_null_takes_a_field_back_or_is_refused_by_name(
-    service: Service, jobs: Jobs, study: Study, name: str
-) -> None:
+def test_change_to_null(service: Service, jobs: Jobs, study: Study, name: str) -> None:
     limits = {n: v for n, v in _limits(service).items() if n == name}
     job_id = jobs.submit(study.job(study.script("true\n"), hold=True, **limits))
     before = jobs.read(job_id)
@@ -178,7 +170,7 @@ def test_null_takes_a_field_back_or_is_refused_by_name(
         assert _shown(jobs.read(job_id)) == _shown(before)
 
 
-def test_a_field_that_cannot_be_changed_is_refused_by_name(
+def test_change_unsupported_field(
     service: Service, jobs: Jobs, study: Study, backend: Backend
 ) -> None:
     job_id = jobs.submit(study.job(study.script("true\n"), hold=True))
@@ -213,7 +205,7 @@ def test_a_field_that_cannot_be_changed_is_refused_by_name(
         (None, 422),
     ],
 )
-def test_a_value_that_no_job_can_have_is_refused(
+def test_change_invalid_value(
     service: Service, jobs: Jobs, study: Study, changes: object, status: int
 ) -> None:
     job_id = jobs.submit(study.job(study.script("true\n"), hold=True))
@@ -225,7 +217,7 @@ def test_a_value_that_no_job_can_have_is_refused(
     assert _shown(jobs.read(job_id)) == before
 
 
-def test_a_job_that_runs_or_has_ended_is_not_changed(
+def test_change_running_or_ended_job(
     service: Service, jobs: Jobs, study: Study, backend: Backend
 ) -> None:
     changes = _changes(service, backend)
@@ -239,7 +231,7 @@ def test_a_job_that_runs_or_has_ended_is_not_changed(
     assert_problem(service.client.patch("/jobs/99999999", json=changes), 404)
 
 
-def test_a_merge_patch_is_taken_by_its_own_media_type(
+def test_change_merge_patch_media_type(
     service: Service, jobs: Jobs, study: Study, backend: Backend
 ) -> None:
     job_id = jobs.submit(study.job(study.script("true\n"), hold=True))
@@ -254,7 +246,7 @@ def test_a_merge_patch_is_taken_by_its_own_media_type(
     assert_problem(answer, 415, 422)
 
 
-def test_hostile_values_stay_values(
+def test_change_hostile_values(
     service: Service, jobs: Jobs, study: Study, backend: Backend
 ) -> None:
     canary = study.directory / "HPCQ_CHANGED"

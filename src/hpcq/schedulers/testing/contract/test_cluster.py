@@ -5,7 +5,7 @@ from hpcq.schedulers.testing.jobs import Jobs, Study, assert_problem
 from hpcq.schedulers.testing.service import Service
 
 
-def test_cluster_tells_what_can_be_asked(service: Service, backend: Backend) -> None:
+def test_cluster_capabilities(service: Service, backend: Backend) -> None:
     answer = service.client.get("/cluster")
     assert answer.status_code == 200, answer.text
     cluster = answer.json()
@@ -19,7 +19,7 @@ def test_cluster_tells_what_can_be_asked(service: Service, backend: Backend) -> 
     assert {"hold", "release"} <= set(capabilities["actions"])
 
 
-def test_queues_and_nodes_can_run_jobs(service: Service) -> None:
+def test_queues_and_nodes_up(service: Service) -> None:
     queues, nodes = service.client.get("/queues"), service.client.get("/nodes")
     for answer in (queues, nodes):
         assert answer.status_code == 200, answer.text
@@ -35,7 +35,7 @@ def test_queues_and_nodes_can_run_jobs(service: Service) -> None:
     assert not in_queues or in_queues & names
 
 
-def test_load_of_each_queue_is_told(service: Service) -> None:
+def test_queue_load(service: Service) -> None:
     for queue in service.client.get("/queues").json():
         answer = service.client.get(f"/queues/{queue['name']}/usage")
         assert answer.status_code == 200, answer.text
@@ -48,7 +48,7 @@ def test_load_of_each_queue_is_told(service: Service) -> None:
     assert_problem(service.client.get("/queues/there-is-no-such-queue/usage"), 404)
 
 
-def test_summary_counts_what_the_listing_shows(service: Service, jobs: Jobs, study: Study) -> None:
+def test_summary_counts(service: Service, jobs: Jobs, study: Study) -> None:
     job_id = jobs.submit(study.job(study.script("sleep 0.1\n")))
     jobs.ended(job_id)
     summary = service.client.get("/jobs/summary")

@@ -23,9 +23,7 @@ def _alive(mark: str) -> list[int]:
     return found
 
 
-def test_a_queued_job_is_cancelled(
-    service: Service, jobs: Jobs, study: Study, backend: Backend
-) -> None:
+def test_delete_queued_job(service: Service, jobs: Jobs, study: Study, backend: Backend) -> None:
     job_id = jobs.submit(study.job(study.script(": > ran\n"), hold=True))
     answer = service.client.delete(f"/jobs/{job_id}")
     assert (answer.status_code, answer.json()) == (202, {"detail": f"jobId: {job_id}"})
@@ -38,9 +36,7 @@ def test_a_queued_job_is_cancelled(
     assert not (study.directory / "ran").exists()
 
 
-def test_a_running_job_is_cancelled_with_all_its_processes(
-    jobs: Jobs, study: Study, backend: Backend
-) -> None:
+def test_delete_running_job_with_processes(jobs: Jobs, study: Study, backend: Backend) -> None:
     mark = secrets.token_hex(16)
     orphans = "(trap '' TERM HUP INT; sleep 600) &\nsetsid sleep 600 &\n"
     body = (
@@ -63,7 +59,7 @@ def test_a_running_job_is_cancelled_with_all_its_processes(
     until(lambda: not _alive(mark), lambda: f"still there: {_alive(mark)}")
 
 
-def test_a_cancelled_job_is_never_called_running_again(jobs: Jobs, study: Study) -> None:
+def test_delete_running_job_status(jobs: Jobs, study: Study) -> None:
     job_id = jobs.submit(study.job(study.script("exec sleep 600\n")))
     jobs.running(job_id)
     jobs.delete(job_id)
@@ -74,7 +70,7 @@ def test_a_cancelled_job_is_never_called_running_again(jobs: Jobs, study: Study)
         assert seen <= STOPPING | {"UNKNOWN"}
 
 
-def test_deleting_twice_is_harmless(jobs: Jobs, study: Study) -> None:
+def test_delete_twice(jobs: Jobs, study: Study) -> None:
     held = jobs.submit(study.job(study.script("true\n"), hold=True))
     running = jobs.submit(study.job(study.script("exec sleep 600\n")))
     jobs.running(running)
@@ -87,7 +83,7 @@ def test_deleting_twice_is_harmless(jobs: Jobs, study: Study) -> None:
         assert jobs.read(job_id)["failureKind"] == job["failureKind"] == "CANCELLED"
 
 
-def test_a_deleted_finished_job_leaves_the_listing_only(jobs: Jobs, study: Study) -> None:
+def test_delete_finished_job_leaves_listing(jobs: Jobs, study: Study) -> None:
     job_id = jobs.submit(study.job(study.script("exit 3\n")))
     ended = jobs.ended(job_id)
     assert jobs.over(job_id)["uid"] == ended["uid"]
@@ -98,7 +94,7 @@ def test_a_deleted_finished_job_leaves_the_listing_only(jobs: Jobs, study: Study
     assert job["endTime"] == ended["endTime"]
 
 
-def test_deleting_a_job_leaves_its_neighbours_alone(jobs: Jobs, study: Study) -> None:
+def test_delete_other_jobs_untouched(jobs: Jobs, study: Study) -> None:
     script = study.script("until [ -e go ]; do sleep 0.2; done\n")
     ids = [jobs.submit(study.job(script)) for _ in range(3)]
     jobs.delete(ids[1])
@@ -107,9 +103,7 @@ def test_deleting_a_job_leaves_its_neighbours_alone(jobs: Jobs, study: Study) ->
     assert [jobs.ended(job_id)["state"] for job_id in ids] == ["DONE", "FAILED", "DONE"]
 
 
-def test_finished_jobs_stay_readable_after_a_restart(
-    service: Service, jobs: Jobs, study: Study
-) -> None:
+def test_finished_job_after_restart(service: Service, jobs: Jobs, study: Study) -> None:
     done = jobs.submit(study.job(study.script("exit 5\n"), args=["x y"]))
     held = jobs.submit(study.job(study.script("true\n"), hold=True, args=["held"]))
     before = jobs.ended(done)

@@ -24,9 +24,7 @@ def _ran(study: Study) -> set[str]:
     return {path.name.removeprefix("ran-") for path in study.directory.glob("ran-*")}
 
 
-def test_a_job_starts_when_what_it_waits_for_has_come_about(
-    service: Service, jobs: Jobs, study: Study, backend: Backend
-) -> None:
+def test_dependency_met(service: Service, jobs: Jobs, study: Study, backend: Backend) -> None:
     firsts = {code: jobs.submit(_first(study, code)) for code in (0, 3)}
     seconds: dict[str, str] = {}
     for condition in sorted(ALL_CONDITIONS):
@@ -55,7 +53,7 @@ def test_a_job_starts_when_what_it_waits_for_has_come_about(
     assert _ran(study) == backend.conditions
 
 
-def test_a_job_that_can_never_start_any_more_has_failed(
+def test_dependency_impossible_job_failed(
     service: Service, jobs: Jobs, study: Study, backend: Backend
 ) -> None:
     first = jobs.submit(_first(study, 3))
@@ -76,7 +74,7 @@ def test_a_job_that_can_never_start_any_more_has_failed(
 
 
 @those_with(lambda backend: backend.arrays and "any" in backend.conditions)
-def test_a_job_waits_for_all_tasks_of_an_array(jobs: Jobs, study: Study, backend: Backend) -> None:
+def test_dependency_on_array(jobs: Jobs, study: Study, backend: Backend) -> None:
     body = 'until [ -e go ] || [ -e "go$HPCQ_ARRAY_TASK_ID" ]; do sleep 0.2; done\n'
     script = study.script(body, "tasks.sh")
     array = jobs.submit(study.job(script, name="tasks", array={"first": 1, "last": 2}))
@@ -93,7 +91,7 @@ def test_a_job_waits_for_all_tasks_of_an_array(jobs: Jobs, study: Study, backend
     assert jobs.ended(last)["endTime"] <= jobs.ended(second)["startTime"]
 
 
-def test_what_has_ended_is_not_waited_for_and_in_vain_is_refused(
+def test_dependency_on_ended_job(
     service: Service, jobs: Jobs, study: Study, backend: Backend
 ) -> None:
     (study.directory / "go").touch()

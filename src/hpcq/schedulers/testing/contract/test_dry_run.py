@@ -6,7 +6,7 @@ from hpcq.schedulers.testing.jobs import RECORD_ENVIRONMENT, Jobs, Study, assert
 from hpcq.schedulers.testing.service import Service
 
 
-def test_dry_run_tells_what_a_submission_runs(service: Service, jobs: Jobs, study: Study) -> None:
+def test_dry_run_command(service: Service, jobs: Jobs, study: Study) -> None:
     body = study.job(
         study.script(": > ran\n"), args=["a b"], name="planned", environment={"SHOWN": "yes"}
     )
@@ -41,7 +41,7 @@ def test_dry_run_tells_what_a_submission_runs(service: Service, jobs: Jobs, stud
         ({"unheardOf": 1}, 422, "unheardOf"),
     ],
 )
-def test_dry_run_refuses_what_a_submission_refuses(
+def test_dry_run_refusal_like_submission(
     service: Service, study: Study, fields: dict[str, object], status: int, field: str
 ) -> None:
     body = study.job(study.script("true\n")) | fields
@@ -51,7 +51,7 @@ def test_dry_run_refuses_what_a_submission_refuses(
     assert told[0]["detail"] == told[1]["detail"]
 
 
-def test_dry_run_has_no_use_for_an_idempotency_key(service: Service, study: Study) -> None:
+def test_dry_run_idempotency_key(service: Service, study: Study) -> None:
     body = study.job(study.script(RECORD_ENVIRONMENT))
     answer = service.client.post(
         "/jobs?dryRun=true", json=body, headers={"Idempotency-Key": "study-7"}

@@ -68,7 +68,7 @@ def endings(
     jobs.clean_up()
 
 
-def test_exit_status_zero_is_done(endings: Endings) -> None:
+def test_exit_status_zero(endings: Endings) -> None:
     job = endings.of("zero")
     assert (job["state"], job["exitCode"], job["exitSignal"]) == ("DONE", 0, None)
     assert job["failureKind"] is None
@@ -78,7 +78,7 @@ def test_exit_status_zero_is_done(endings: Endings) -> None:
     ("case", "code"),
     [("three", 3), ("killed-like", 137), ("large", 255), ("child", 4), ("broken", 127)],
 )
-def test_another_exit_status_is_a_failure(endings: Endings, case: str, code: int) -> None:
+def test_exit_status_nonzero(endings: Endings, case: str, code: int) -> None:
     job = endings.of(case)
     assert (job["state"], job["failureKind"]) == ("FAILED", "NON_ZERO_EXIT")
     assert (job["exitCode"], job["exitSignal"]) == (code, None)
@@ -87,30 +87,28 @@ def test_another_exit_status_is_a_failure(endings: Endings, case: str, code: int
 
 
 @pytest.mark.parametrize(("case", "number"), SIGNALS.items())
-def test_a_signal_is_told_apart_from_an_exit_status(
-    endings: Endings, case: str, number: int
-) -> None:
+def test_signal_distinct_from_exit_status(endings: Endings, case: str, number: int) -> None:
     job = endings.of(case)
     assert (job["state"], job["failureKind"]) == ("FAILED", "SIGNAL")
     assert (job["exitSignal"], job["exitCode"]) == (number, None)
 
 
 @those_with(lambda backend: backend.out_of_memory)
-def test_a_job_above_its_memory_limit_fails(endings: Endings, backend: Backend) -> None:
+def test_memory_limit_exceeded(endings: Endings, backend: Backend) -> None:
     job = endings.of("memory")
     assert job["state"] == "FAILED"
     assert job["failureKind"] in backend.out_of_memory, job
     assert job["memoryLimit"] == 0.25
 
 
-def test_a_job_past_its_wall_time_fails(endings: Endings) -> None:
+def test_wall_time_exceeded(endings: Endings) -> None:
     job = endings.of("time")
     assert (job["state"], job["failureKind"]) == ("FAILED", "TIME_LIMIT")
     assert job["stateReason"]
     assert job["endTime"] > job["startTime"]
 
 
-def test_finished_jobs_are_listed(endings: Endings) -> None:
+def test_finished_jobs_listed(endings: Endings) -> None:
     ended = {case: endings.of(case) for case in endings.ids}
     listed = endings.jobs.listed()
     for case, job in ended.items():
@@ -140,7 +138,7 @@ def _assert_was_ended(job: Json, kind: str, *, runs: bool) -> None:
 
 
 @RUNS
-def test_a_job_that_is_deleted_was_cancelled(jobs: Jobs, study: Study, runs: bool) -> None:
+def test_cancelled_by_delete(jobs: Jobs, study: Study, runs: bool) -> None:
     job_id = _seen(jobs, study, runs=runs)
     jobs.delete(job_id)
     _assert_was_ended(jobs.ended(job_id), "CANCELLED", runs=runs)
@@ -148,9 +146,7 @@ def test_a_job_that_is_deleted_was_cancelled(jobs: Jobs, study: Study, runs: boo
 
 @RUNS
 @those_with(lambda backend: backend.administrator)
-def test_a_job_that_an_administrator_removes_was_cancelled(
-    jobs: Jobs, study: Study, backend: Backend, runs: bool
-) -> None:
+def test_cancelled_by_administrator(jobs: Jobs, study: Study, backend: Backend, runs: bool) -> None:
     job_id = _seen(jobs, study, runs=runs)
     backend.remove(job_id)
     is_told = not runs or backend.tells_removals
@@ -158,7 +154,7 @@ def test_a_job_that_an_administrator_removes_was_cancelled(
 
 
 @those_with(lambda backend: "success" in backend.conditions)
-def test_a_job_whose_dependency_can_never_be_met_was_cancelled(jobs: Jobs, study: Study) -> None:
+def test_cancelled_by_impossible_dependency(jobs: Jobs, study: Study) -> None:
     body = "until [ -e go ]; do sleep 0.2; done\nexit 3\n"
     first = jobs.submit(study.job(study.script(body, "first.sh")))
     wanted = [{"jobId": first, "condition": "success"}]

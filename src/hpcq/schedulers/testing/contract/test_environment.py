@@ -42,13 +42,13 @@ def environment(jobs: Jobs, study: Study) -> dict[str, str]:
     return study.environment()
 
 
-def test_values_arrive_byte_for_byte(environment: dict[str, str]) -> None:
+def test_environment_values_byte_for_byte(environment: dict[str, str]) -> None:
     assert {name: environment.get(name) for name in VALUES} == VALUES
     assert "FORGED_VARIABLE" not in environment
     assert "LD_PRELOAD" not in environment
 
 
-def test_nothing_of_the_service_s_own_arrives(
+def test_environment_without_service_variables(
     service: Service, environment: dict[str, str]
 ) -> None:
     assert not any(CANARY in value for value in environment.values())
@@ -58,7 +58,7 @@ def test_nothing_of_the_service_s_own_arrives(
     assert not {n for n in environment if n.startswith(("VIRTUAL_ENV", "PYTEST", "PYTHON"))}
 
 
-def test_a_job_without_an_environment_has_the_usual(jobs: Jobs, study: Study) -> None:
+def test_environment_default(jobs: Jobs, study: Study) -> None:
     job_id = jobs.submit(study.job(study.script(RECORD_ENVIRONMENT)))
     assert jobs.ended(job_id)["state"] == "DONE"
     environment = study.environment()
@@ -67,7 +67,7 @@ def test_a_job_without_an_environment_has_the_usual(jobs: Jobs, study: Study) ->
 
 
 @pytest.mark.parametrize("folder", ["scripts", 'it\'s, "odd" $HOME'])
-def test_the_folder_of_the_script_is_in_a_variable(jobs: Jobs, study: Study, folder: str) -> None:
+def test_environment_script_folder(jobs: Jobs, study: Study, folder: str) -> None:
     scripts = Study(study.directory.parent / folder)
     script = scripts.script(RECORD_ENVIRONMENT)
     theirs = study.job(script, environment={"HPCQ_SCRIPT_DIRECTORY": "/theirs"})
@@ -76,7 +76,7 @@ def test_the_folder_of_the_script_is_in_a_variable(jobs: Jobs, study: Study, fol
         assert study.environment()["HPCQ_SCRIPT_DIRECTORY"] == expected
 
 
-def test_a_requested_path_and_home_are_obeyed(jobs: Jobs, study: Study) -> None:
+def test_environment_path_and_home_requested(jobs: Jobs, study: Study) -> None:
     values = {
         "PATH": "/opt/none:/usr/bin:/bin",
         "HOME": str(study.directory),

@@ -5,9 +5,7 @@ from hpcq.schedulers.testing.jobs import Jobs, Study, assert_problem
 from hpcq.schedulers.testing.service import Service
 
 
-def test_events_of_a_job_are_told_as_they_happen(
-    service: Service, jobs: Jobs, study: Study
-) -> None:
+def test_events_of_one_job(service: Service, jobs: Jobs, study: Study) -> None:
     script = study.script("until [ -e go ]; do sleep 0.1; done\nexit 3\n")
     job_id = jobs.submit(study.job(script))
     told: list[StreamedEvent] = []
@@ -32,7 +30,7 @@ def test_events_of_a_job_are_told_as_they_happen(
     assert service.client.get(f"/jobs/{job_id}/events", headers=last).status_code == 204
 
 
-def test_events_of_all_jobs_are_those_of_each(service: Service, jobs: Jobs, study: Study) -> None:
+def test_events_of_all_jobs(service: Service, jobs: Jobs, study: Study) -> None:
     ids = [jobs.submit(study.job(study.script("exit 0\n"), name=f"study-{n}")) for n in range(3)]
     jobs.all_ended(ids)
     each = [list(events_of(service, f"/jobs/{job_id}/events")) for job_id in ids]
@@ -54,7 +52,7 @@ def test_events_of_all_jobs_are_those_of_each(service: Service, jobs: Jobs, stud
     chosen.close()
 
 
-def test_events_that_cannot_be_told(service: Service, jobs: Jobs, study: Study) -> None:
+def test_events_bad_requests(service: Service, jobs: Jobs, study: Study) -> None:
     job_id = jobs.submit(study.job(study.script("exit 0\n")))
     jobs.ended(job_id)
     gone = service.client.get("/events", headers={"Last-Event-ID": "99999999"})

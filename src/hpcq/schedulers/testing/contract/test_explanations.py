@@ -17,7 +17,7 @@ def _explained(jobs: Jobs, job_id: str, codes: set[str]) -> Json:
 
 
 @those_with(lambda backend: backend.explains_waits)
-def test_a_job_that_waits_for_slots_says_so(service: Service, jobs: Jobs, study: Study) -> None:
+def test_explanation_waiting_for_slots(service: Service, jobs: Jobs, study: Study) -> None:
     of_queues = max(queue["slotsTotal"] or 0 for queue in service.client.get("/queues").json())
     of_nodes = sum(node["slotsTotal"] for node in service.client.get("/nodes").json())
     script = study.script("exec sleep 300\n")
@@ -32,7 +32,7 @@ def test_a_job_that_waits_for_slots_says_so(service: Service, jobs: Jobs, study:
         assert datetime.fromisoformat(job["startEstimate"]).timestamp() > 0
 
 
-def test_a_held_job_says_who_holds_it(service: Service, jobs: Jobs, study: Study) -> None:
+def test_explanation_held_job(service: Service, jobs: Jobs, study: Study) -> None:
     script = study.script("true\n")
     from_the_start = jobs.submit(study.job(script, hold=True))
     first = jobs.submit(study.job(study.script("exec sleep 600\n", "long.sh"), hold=True))
@@ -46,13 +46,13 @@ def test_a_held_job_says_who_holds_it(service: Service, jobs: Jobs, study: Study
     assert job["startEstimate"] is None
 
 
-def test_a_job_that_failed_says_with_which_exit_code(jobs: Jobs, study: Study) -> None:
+def test_explanation_failed_job_exit_code(jobs: Jobs, study: Study) -> None:
     job = jobs.ended(jobs.submit(study.job(study.script("exit 3\n"))))
     assert job["reasonCode"] == "NON_ZERO_EXIT"
     assert job["explanation"] == "It ended with exit code 3."
 
 
-def test_a_cancelled_job_says_so(jobs: Jobs, study: Study) -> None:
+def test_explanation_cancelled_job(jobs: Jobs, study: Study) -> None:
     job_id = jobs.submit(study.job(study.script("exec sleep 600\n")))
     jobs.running(job_id)
     jobs.delete(job_id)
@@ -62,7 +62,7 @@ def test_a_cancelled_job_says_so(jobs: Jobs, study: Study) -> None:
 
 
 @those_with(lambda backend: backend.explains_waits and backend.conditions)
-def test_a_job_that_waits_for_another_names_it(jobs: Jobs, study: Study, backend: Backend) -> None:
+def test_explanation_waiting_for_dependency(jobs: Jobs, study: Study, backend: Backend) -> None:
     first = jobs.submit(study.job(study.script("exec sleep 600\n")))
     condition = "any" if "any" in backend.conditions else "success"
     wanted = [{"jobId": first, "condition": condition}]
@@ -72,7 +72,7 @@ def test_a_job_that_waits_for_another_names_it(jobs: Jobs, study: Study, backend
 
 
 @those_with(lambda backend: "success" in backend.conditions)
-def test_a_job_whose_dependency_can_never_be_met_says_so(jobs: Jobs, study: Study) -> None:
+def test_explanation_impossible_dependency(jobs: Jobs, study: Study) -> None:
     body = "until [ -e go ]; do sleep 0.2; done\nexit 3\n"
     first = jobs.submit(study.job(study.script(body, "first.sh")))
     wanted = [{"jobId": first, "condition": "success"}]

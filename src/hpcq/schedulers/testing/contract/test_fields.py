@@ -29,7 +29,7 @@ def _capable(service: Service) -> set[str]:
 
 
 @pytest.mark.parametrize("name", [*EVERYWHERE_ALIKE, *OF_THE_SITE])
-def test_a_field_is_taken_or_refused_by_name(
+def test_fields_each_accepted_or_refused(
     service: Service, jobs: Jobs, study: Study, name: str
 ) -> None:
     value = (EVERYWHERE_ALIKE | OF_THE_SITE)[name]
@@ -48,9 +48,7 @@ def test_a_field_is_taken_or_refused_by_name(
         assert said or problem.get("schedulerMessage")
 
 
-def test_a_job_with_all_that_can_be_asked_for_runs(
-    service: Service, jobs: Jobs, study: Study
-) -> None:
+def test_fields_all_at_once(service: Service, jobs: Jobs, study: Study) -> None:
     # An exclusive job would wait for the jobs of all who use the cluster.
     capable = _capable(service) - {"exclusive"}
     asked = {name: value for name, value in EVERYWHERE_ALIKE.items() if name in capable}
@@ -70,15 +68,13 @@ def test_a_job_with_all_that_can_be_asked_for_runs(
         ({"gpus": 0}, "gpus"),
     ],
 )
-def test_a_contradiction_is_refused_and_its_field_named(
-    service: Service, study: Study, fields: Json, field: str
-) -> None:
+def test_fields_contradictory(service: Service, study: Study, fields: Json, field: str) -> None:
     body = study.job(study.script("true\n")) | {"reservedSlots": 2} | fields
     problem = assert_problem(service.client.post("/jobs", json=body), 400)
     assert problem["field"] == field
 
 
-def test_options_that_the_site_does_not_list_are_refused(service: Service, study: Study) -> None:
+def test_options_not_allowed_by_site(service: Service, study: Study) -> None:
     body = study.job(study.script("true\n"), options=["--output=/dev/null"])
     problem = assert_problem(service.client.post("/jobs", json=body), 400, 501)
     if "options" in _capable(service):

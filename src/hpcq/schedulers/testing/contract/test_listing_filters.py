@@ -13,9 +13,7 @@ def _found(service: Service, query: str) -> list[Json]:
     return found
 
 
-def test_filters_and_orders_of_running_and_ended_jobs(
-    service: Service, jobs: Jobs, study: Study
-) -> None:
+def test_listing_filters_and_order(service: Service, jobs: Jobs, study: Study) -> None:
     began = (datetime.now(UTC) - timedelta(minutes=5)).strftime("%Y-%m-%dT%H:%M:%SZ")
     quick = jobs.submit(study.job(study.script("exit 3\n", "quick.sh"), name="filter-quick"))
     slow = jobs.submit(study.job(study.script("sleep 600\n", "slow.sh"), name="filter-slow"))

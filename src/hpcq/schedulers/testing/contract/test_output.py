@@ -29,9 +29,7 @@ def _delivered(service: Service, job_id: str, query: str = "") -> httpx.Response
     return until(look, lambda: _output(service, job_id, query).text)
 
 
-def test_output_is_read_whole_in_parts_and_by_its_last_lines(
-    service: Service, jobs: Jobs, study: Study
-) -> None:
+def test_output_whole_range_and_tail(service: Service, jobs: Jobs, study: Study) -> None:
     job_id = jobs.submit(study.job(study.script(PRINTS)))
     assert jobs.ended(job_id)["state"] == "DONE"
     assert _delivered(service, job_id).text == LINES
@@ -45,7 +43,7 @@ def test_output_is_read_whole_in_parts_and_by_its_last_lines(
     assert _output(service, uid, "?tail=1").text == "line 100\n"
 
 
-def test_output_is_read_while_the_job_runs(
+def test_output_while_job_runs(
     service: Service, jobs: Jobs, study: Study, backend: Backend
 ) -> None:
     job_id = jobs.submit(study.job(study.script(WAITS)))
@@ -60,7 +58,7 @@ def test_output_is_read_while_the_job_runs(
     assert _delivered(service, job_id).text == "one\ntwo\n"
 
 
-def test_output_is_followed_to_the_end_of_the_job(
+def test_output_followed_to_job_end(
     service: Service, jobs: Jobs, study: Study, backend: Backend
 ) -> None:
     job_id = jobs.submit(study.job(study.script(WAITS), hold=True))
@@ -85,7 +83,7 @@ def test_output_is_followed_to_the_end_of_the_job(
     assert [kind for kind, _ in told].count("end") == 1
 
 
-def test_job_that_waits_has_no_output_yet(service: Service, jobs: Jobs, study: Study) -> None:
+def test_output_of_waiting_job(service: Service, jobs: Jobs, study: Study) -> None:
     job_id = jobs.submit(study.job(study.script("true\n"), hold=True))
     problem = assert_problem(_output(service, job_id), 404)
     assert problem["code"] == "no_such_file"
@@ -93,7 +91,7 @@ def test_job_that_waits_has_no_output_yet(service: Service, jobs: Jobs, study: S
 
 
 @those_with(lambda backend: backend.arrays)
-def test_each_task_of_an_array_has_its_output(service: Service, jobs: Jobs, study: Study) -> None:
+def test_output_of_array_tasks(service: Service, jobs: Jobs, study: Study) -> None:
     script = study.script('echo "task $HPCQ_ARRAY_TASK_ID"\n')
     array = jobs.submit(study.job(script, array={"first": 1, "last": 2}))
     jobs.ended(array)
@@ -107,9 +105,7 @@ def test_each_task_of_an_array_has_its_output(service: Service, jobs: Jobs, stud
         assert text == f"task {task['arrayTaskId']}\n"
 
 
-def test_files_of_the_working_directory_are_listed_and_read(
-    service: Service, jobs: Jobs, study: Study
-) -> None:
+def test_files_listed_and_read(service: Service, jobs: Jobs, study: Study) -> None:
     script = study.script("mkdir results; echo 1 > results/out.csv; ln -s /etc/passwd link\n")
     job_id = jobs.submit(study.job(script))
     jobs.ended(job_id)

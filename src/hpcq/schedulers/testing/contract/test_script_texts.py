@@ -27,7 +27,7 @@ def _job(study: Study, text: str, **fields: object) -> Json:
 
 
 @takes_texts
-def test_script_text_runs_in_the_directory_and_leaves_no_file(jobs: Jobs, study: Study) -> None:
+def test_script_text_runs_without_file(jobs: Jobs, study: Study) -> None:
     text = "#!/bin/sh\n" + RECORD_ARGUMENTS + RECORD_ENVIRONMENT + "/bin/pwd -P\n"
     args = ["a b", "", "-n", "'", "x\ny", "$HOME"]
     job_id = jobs.submit(_job(study, text, name="text", args=args))
@@ -41,7 +41,7 @@ def test_script_text_runs_in_the_directory_and_leaves_no_file(jobs: Jobs, study:
 
 
 @takes_texts
-def test_script_text_arrives_byte_for_byte(jobs: Jobs, study: Study) -> None:
+def test_script_text_byte_for_byte(jobs: Jobs, study: Study) -> None:
     hostile = [v for v in values(str(study.directory / "canary")) if "\r\n" not in v]
     # A directive is one in the middle of a script, too.
     hostile = [value for value in hostile if "\n#" not in value] + ["x" * 5000, "\r", "é\\n%j%%"]
@@ -53,7 +53,7 @@ def test_script_text_arrives_byte_for_byte(jobs: Jobs, study: Study) -> None:
 
 
 @takes_texts
-def test_script_text_without_an_interpreter_line_runs_in_a_shell(jobs: Jobs, study: Study) -> None:
+def test_script_text_without_interpreter_line(jobs: Jobs, study: Study) -> None:
     job_id = jobs.submit(_job(study, 'echo "$1" > ran\nexit 3\n', args=["one"]))
     job = jobs.ended(job_id)
     assert (job["state"], job["exitCode"]) == ("FAILED", 3)
@@ -61,7 +61,7 @@ def test_script_text_without_an_interpreter_line_runs_in_a_shell(jobs: Jobs, stu
 
 
 @takes_texts
-def test_script_text_s_directives_stand_where_the_request_is_silent(
+def test_script_text_directives_where_request_silent(
     jobs: Jobs, study: Study, backend: Backend
 ) -> None:
     text = "#!/bin/sh\n" + backend.directives + "echo to stdout\n"
@@ -73,7 +73,7 @@ def test_script_text_s_directives_stand_where_the_request_is_silent(
 
 @takes_texts
 @those_with(lambda backend: backend.arrays)
-def test_script_text_of_an_array_runs_for_each_task(jobs: Jobs, study: Study) -> None:
+def test_script_text_array(jobs: Jobs, study: Study) -> None:
     text = '#!/bin/sh\n: > "ran-$HPCQ_ARRAY_TASK_ID-$1"\n'
     array = {"first": 1, "last": 2}
     array_id = jobs.submit(_job(study, text, name="many", args=["x"], array=array))
@@ -82,9 +82,7 @@ def test_script_text_of_an_array_runs_for_each_task(jobs: Jobs, study: Study) ->
 
 
 @takes_texts
-def test_script_text_is_part_of_what_an_idempotency_key_names(
-    service: Service, jobs: Jobs, study: Study
-) -> None:
+def test_script_text_with_idempotency_key(service: Service, jobs: Jobs, study: Study) -> None:
     headers = {"Idempotency-Key": f"text of {study.directory}"}
     body = _job(study, "#!/bin/sh\nexit 0\n")
     first = service.client.post("/jobs", json=body, headers=headers)
@@ -103,7 +101,7 @@ def test_script_text_is_part_of_what_an_idempotency_key_names(
 
 
 @takes_texts
-def test_script_text_in_a_dry_run(service: Service, study: Study) -> None:
+def test_script_text_dry_run(service: Service, study: Study) -> None:
     body = _job(study, "#!/bin/sh\n: > ran\n", args=["a b"], name="planned")
     answer = service.client.post("/jobs?dryRun=true", json=body)
     assert answer.status_code == 200, answer.text
@@ -127,16 +125,12 @@ def test_script_text_in_a_dry_run(service: Service, study: Study) -> None:
         ({"script": "a\0b"}, "script"),
     ],
 )
-def test_script_text_that_cannot_be_run_is_refused(
-    service: Service, study: Study, fields: Json, field: str
-) -> None:
+def test_script_text_not_runnable(service: Service, study: Study, fields: Json, field: str) -> None:
     body = _job(study, "true\n") | fields
     assert assert_problem(service.client.post("/jobs", json=body), 400)["field"] == field
 
 
 @those_with(lambda backend: not backend.script_texts)
-def test_script_text_that_the_scheduler_cannot_take_is_refused(
-    service: Service, study: Study
-) -> None:
+def test_script_text_unsupported_by_scheduler(service: Service, study: Study) -> None:
     problem = assert_problem(service.client.post("/jobs", json=_job(study, "true\n")), 501)
     assert problem["field"] == "script"

@@ -20,7 +20,7 @@ def _written(path: Path) -> str:
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_output_folder_is_taken_as_it_is(jobs: Jobs, study: Study, folder: str) -> None:
+def test_output_folder_odd_names(jobs: Jobs, study: Study, folder: str) -> None:
     odd = Study(study.directory / folder)
     job_id = jobs.submit(odd.job(odd.script(SPEAKS), name="run"))
     told = jobs.read(job_id)
@@ -32,7 +32,7 @@ def test_output_folder_is_taken_as_it_is(jobs: Jobs, study: Study, folder: str) 
     assert [_written(Path(path)) for path in paths] == ["to stdout\n", "to stderr\n"]
 
 
-def test_output_path_that_is_relative_begins_at_the_directory(jobs: Jobs, study: Study) -> None:
+def test_output_path_relative(jobs: Jobs, study: Study) -> None:
     (study.directory / "100% logs").mkdir()
     script = study.script(SPEAKS)
     job_id = jobs.submit(study.job(script, stdoutPath="100% logs/out", stderrPath="err"))
@@ -52,7 +52,7 @@ def test_output_path_that_is_relative_begins_at_the_directory(jobs: Jobs, study:
         ("PLD +20%Norte 20%acima 100%", "PLD +20%Norte 20%acima 100%"),
     ],
 )
-def test_output_path_is_filled_in(
+def test_output_path_patterns(
     service: Service, jobs: Jobs, study: Study, asked: str, file: str
 ) -> None:
     # In the name of a folder nothing stands for anything else.
@@ -71,25 +71,21 @@ def test_output_path_is_filled_in(
 
 
 @pytest.mark.parametrize("field", ["stdoutPath", "stderrPath"])
-def test_output_path_with_the_task_of_no_array_is_refused(
-    service: Service, study: Study, field: str
-) -> None:
+def test_output_path_task_pattern_without_array(service: Service, study: Study, field: str) -> None:
     body = study.job(study.script(SPEAKS), **{field: "%x.%a"})
     problem = assert_problem(service.client.post("/jobs", json=body), 400)
     assert (problem["field"], "no array" in problem["detail"]) == (field, True)
 
 
 @pytest.mark.parametrize("stderr", ["both", "./both"])
-def test_output_of_both_streams_may_go_to_one_file(jobs: Jobs, study: Study, stderr: str) -> None:
+def test_output_both_streams_one_file(jobs: Jobs, study: Study, stderr: str) -> None:
     script = study.script(SPEAKS * 3)
     job_id = jobs.submit(study.job(script, stdoutPath="both", stderrPath=stderr))
     assert jobs.ended(job_id)["state"] == "DONE"
     assert _written(study.directory / "both") == "to stdout\nto stderr\n" * 3
 
 
-def test_output_of_both_streams_may_go_to_one_file_with_the_number_of_the_job(
-    jobs: Jobs, study: Study
-) -> None:
+def test_output_both_streams_one_file_with_job_id(jobs: Jobs, study: Study) -> None:
     script = study.script(SPEAKS * 3)
     job_id = jobs.submit(study.job(script, stdoutPath="20%-%j", stderrPath="./20%%-%j"))
     job = jobs.ended(job_id)
@@ -98,7 +94,7 @@ def test_output_of_both_streams_may_go_to_one_file_with_the_number_of_the_job(
     assert _written(Path(job["stdoutPath"])) == "to stdout\nto stderr\n" * 3
 
 
-def test_script_with_dos_line_ends_is_refused(service: Service, study: Study) -> None:
+def test_script_dos_line_ends(service: Service, study: Study) -> None:
     script = study.directory / "dos.sh"
     script.write_bytes(b"#!/bin/sh\r\necho\r\n")
     problem = assert_problem(service.client.post("/jobs", json=study.job(script)), 400)
@@ -106,9 +102,7 @@ def test_script_with_dos_line_ends_is_refused(service: Service, study: Study) ->
     assert "DOS line ends" in problem["detail"]
 
 
-def test_script_in_a_folder_that_may_not_be_written_to_is_refused(
-    service: Service, study: Study
-) -> None:
+def test_script_in_read_only_folder(service: Service, study: Study) -> None:
     script = study.script("true\n")
     study.directory.chmod(0o555)
     problem = assert_problem(service.client.post("/jobs", json=study.job(script)), 400)
@@ -117,9 +111,7 @@ def test_script_in_a_folder_that_may_not_be_written_to_is_refused(
     assert "may not be written to" in problem["detail"]
 
 
-def test_script_s_directives_stand_where_the_request_is_silent(
-    jobs: Jobs, study: Study, backend: Backend
-) -> None:
+def test_script_directives_where_request_silent(jobs: Jobs, study: Study, backend: Backend) -> None:
     job_id = jobs.submit(study.job(_directing_script(study, backend)))
     job = jobs.ended(job_id)
     is_heard = backend.obeys_directives
@@ -130,7 +122,7 @@ def test_script_s_directives_stand_where_the_request_is_silent(
     assert _written(Path(job["stderrPath"])) == "to stderr\n"
 
 
-def test_script_s_directives_give_way_to_the_request(
+def test_script_directives_overridden_by_request(
     jobs: Jobs, study: Study, backend: Backend
 ) -> None:
     script = _directing_script(study, backend)

@@ -33,7 +33,7 @@ def jobs(site: Service) -> Iterator[Jobs]:
     client.clean_up()
 
 
-def test_job_environment_reaches_every_job_and_gives_way(jobs: Jobs, study: Study) -> None:
+def test_job_environment_of_site(jobs: Jobs, study: Study) -> None:
     body = study.job(study.script(RECORD_ENVIRONMENT), environment={"OVERRIDDEN": "request"})
     assert jobs.ended(jobs.submit(body))["state"] == "DONE"
     environment = study.environment()
@@ -47,7 +47,7 @@ def test_job_environment_reaches_every_job_and_gives_way(jobs: Jobs, study: Stud
     assert {name: environment.get(name) for name in expected} == expected
 
 
-def test_dry_run_hides_the_values_of_the_site(site: Service, study: Study) -> None:
+def test_dry_run_hides_site_values(site: Service, study: Study) -> None:
     body = study.job(study.script("true\n"), environment={"OVERRIDDEN": "request"})
     answer = site.client.post("/jobs?dryRun=true", json=body)
     assert answer.status_code in (200, 501), answer.text
@@ -59,7 +59,7 @@ def test_dry_run_hides_the_values_of_the_site(site: Service, study: Study) -> No
         assert told["OVERRIDDEN"] == "request"
 
 
-def test_job_shell_runs_scripts_without_an_interpreter_line(jobs: Jobs, study: Study) -> None:
+def test_job_shell_without_interpreter_line(jobs: Jobs, study: Study) -> None:
     script = study.directory / "bare.sh"
     script.write_text(f"cases=(one two three)\necho ${{cases[2]}} > said\n{RECORD_ARGUMENTS}")
     assert jobs.ended(jobs.submit(study.job(script, args=["a b"])))["state"] == "DONE"
@@ -67,7 +67,7 @@ def test_job_shell_runs_scripts_without_an_interpreter_line(jobs: Jobs, study: S
     assert study.arguments() == ["a b"]
 
 
-def test_text_survives_a_locale_that_is_not_utf8(jobs: Jobs, study: Study) -> None:
+def test_text_in_non_utf8_locale(jobs: Jobs, study: Study) -> None:
     odd = Study(study.directory / "São José 数値")
     script = odd.script(f"echo olá\n{RECORD_ARGUMENTS}", name="previsão.sh")
     body = odd.job(script, name="ação", args=["São Paulo", "数値"], stdoutPath="saída.txt")

@@ -63,14 +63,14 @@ NAMES = [
 ]
 
 
-def test_arguments_arrive_byte_for_byte(jobs: Jobs, study: Study) -> None:
+def test_arguments_byte_for_byte(jobs: Jobs, study: Study) -> None:
     job_id = jobs.submit(study.job(study.script(RECORD_ARGUMENTS), args=ARGUMENTS))
     assert jobs.read(job_id)["args"] == ARGUMENTS
     assert jobs.ended(job_id)["state"] == "DONE"
     assert study.arguments() == ARGUMENTS
 
 
-def test_few_arguments_arrive(jobs: Jobs, study: Study) -> None:
+def test_arguments_few_or_none(jobs: Jobs, study: Study) -> None:
     submitted: dict[str, tuple[Study, list[str]]] = {}
     for number, arguments in enumerate(([], None, [""], ["-h"], ["--", "-x"])):
         one = Study(study.directory / str(number))
@@ -81,7 +81,7 @@ def test_few_arguments_arrive(jobs: Jobs, study: Study) -> None:
         assert one.arguments() == arguments
 
 
-def test_a_script_without_an_interpreter_line_runs_in_a_shell(jobs: Jobs, study: Study) -> None:
+def test_script_without_interpreter_line(jobs: Jobs, study: Study) -> None:
     script = study.directory / "bare"
     script.write_text(RECORD_ARGUMENTS)
     script.chmod(0o755)
@@ -91,7 +91,7 @@ def test_a_script_without_an_interpreter_line_runs_in_a_shell(jobs: Jobs, study:
     assert study.arguments() == ["a b"]
 
 
-def test_a_script_that_is_not_executable_runs(jobs: Jobs, study: Study) -> None:
+def test_script_not_executable(jobs: Jobs, study: Study) -> None:
     script = study.script(RECORD_ARGUMENTS)
     script.chmod(0o644)
     job_id = jobs.submit(study.job(script, args=["a b"]))
@@ -99,7 +99,7 @@ def test_a_script_that_is_not_executable_runs(jobs: Jobs, study: Study) -> None:
     assert study.arguments() == ["a b"]
 
 
-def test_the_job_starts_in_its_directory(jobs: Jobs, study: Study) -> None:
+def test_job_working_directory(jobs: Jobs, study: Study) -> None:
     elsewhere = Study(study.directory.parent / "elsewhere")
     script = elsewhere.script("/bin/pwd -P > here\n")
     job_id = jobs.submit(study.job(script))
@@ -107,7 +107,7 @@ def test_the_job_starts_in_its_directory(jobs: Jobs, study: Study) -> None:
     assert (study.directory / "here").read_text() == f"{study.directory.resolve()}\n"
 
 
-def test_the_name_is_the_last_component_of_the_directory(jobs: Jobs, study: Study) -> None:
+def test_name_default_from_directory(jobs: Jobs, study: Study) -> None:
     job_id = jobs.submit(study.job(study.script("true\n"), hold=True))
     assert jobs.read(job_id)["name"] == "study"
     slash = jobs.submit(
@@ -116,7 +116,7 @@ def test_the_name_is_the_last_component_of_the_directory(jobs: Jobs, study: Stud
     assert jobs.read(slash)["name"] == "study"
 
 
-def test_a_name_that_the_scheduler_refuses_is_reported_as_given(jobs: Jobs, study: Study) -> None:
+def test_name_unsupported_by_scheduler(jobs: Jobs, study: Study) -> None:
     script = study.script("true\n")
     names = {jobs.submit(study.job(script, name=name)): name for name in NAMES}
     for job_id, name in names.items():
@@ -126,7 +126,7 @@ def test_a_name_that_the_scheduler_refuses_is_reported_as_given(jobs: Jobs, stud
         assert jobs.over(job_id)["name"] == name
 
 
-def test_a_directory_that_gives_no_acceptable_name_is_accepted(jobs: Jobs, study: Study) -> None:
+def test_name_default_from_odd_directory(jobs: Jobs, study: Study) -> None:
     odd = Study(study.directory / "2026 : março*")
     job_id = jobs.submit(odd.job(odd.script(RECORD_ARGUMENTS)))
     job = jobs.ended(job_id)
@@ -134,9 +134,7 @@ def test_a_directory_that_gives_no_acceptable_name_is_accepted(jobs: Jobs, study
     assert (odd.directory / "argv").exists()
 
 
-def test_a_held_job_is_visible_at_once_and_runs_when_released(
-    service: Service, jobs: Jobs, study: Study
-) -> None:
+def test_hold_at_submission_then_release(service: Service, jobs: Jobs, study: Study) -> None:
     job_id = jobs.submit(study.job(study.script(RECORD_ARGUMENTS), hold=True))
     listed, read = jobs.listed()[job_id], jobs.read(job_id)
     for job in (listed, read):
@@ -147,9 +145,7 @@ def test_a_held_job_is_visible_at_once_and_runs_when_released(
     assert jobs.ended(job_id)["state"] == "DONE"
 
 
-def test_a_queued_job_can_be_held(
-    service: Service, jobs: Jobs, study: Study, backend: Backend
-) -> None:
+def test_hold_queued_job(service: Service, jobs: Jobs, study: Study, backend: Backend) -> None:
     """It cannot begin before it is held: it waits for another one, or for that one's slots."""
     slots = 1 if backend.conditions else int(service.settings["INTERNAL_SCHEDULER_MAX_SLOTS"])
     until_told = study.script("until [ -e go ]; do sleep 0.1; done\n", "first.sh")
@@ -167,11 +163,11 @@ def test_a_queued_job_can_be_held(
 
 
 @pytest.mark.parametrize("action", ["hold", "release"])
-def test_an_unknown_job_cannot_be_held_or_released(service: Service, action: str) -> None:
+def test_hold_or_release_unknown_job(service: Service, action: str) -> None:
     assert_problem(service.client.post(f"/jobs/99999999/{action}"), 404)
 
 
-def test_the_answer_tells_where_the_job_is(service: Service, jobs: Jobs, study: Study) -> None:
+def test_submission_location_header(service: Service, jobs: Jobs, study: Study) -> None:
     answer = service.client.post("/jobs", json=study.job(study.script("true\n"), hold=True))
     assert answer.status_code == 201
     job_id = jobs.accepted(answer)
@@ -180,7 +176,7 @@ def test_the_answer_tells_where_the_job_is(service: Service, jobs: Jobs, study: 
     assert service.client.get(answer.headers["location"]).json()["jobId"] == job_id
 
 
-def test_fifty_submissions_at_once_are_fifty_jobs(jobs: Jobs, study: Study) -> None:
+def test_submission_fifty_at_once(jobs: Jobs, study: Study) -> None:
     script = study.script(': > "out-$1"\n')
     with ThreadPoolExecutor(50) as pool:
         ids = list(
@@ -195,7 +191,7 @@ def test_fifty_submissions_at_once_are_fifty_jobs(jobs: Jobs, study: Study) -> N
     assert {p.name for p in study.directory.glob("out-*")} == {f"out-{n}" for n in range(50)}
 
 
-def test_output_goes_to_the_working_directory(jobs: Jobs, study: Study) -> None:
+def test_output_default_in_working_directory(jobs: Jobs, study: Study) -> None:
     script = study.script("echo to stdout\necho to stderr >&2\n")
     job_id = jobs.submit(study.job(script, name="run"))
     assert jobs.ended(job_id)["state"] == "DONE"
@@ -203,7 +199,7 @@ def test_output_goes_to_the_working_directory(jobs: Jobs, study: Study) -> None:
     assert (study.directory / f"run.e{job_id}").read_text() == "to stderr\n"
 
 
-def test_output_goes_where_it_is_asked_to(jobs: Jobs, study: Study) -> None:
+def test_output_paths_requested(jobs: Jobs, study: Study) -> None:
     out, err = study.directory / "out put.txt", study.directory / "err.txt"
     script = study.script("echo to stdout\necho to stderr >&2\n")
     job_id = jobs.submit(study.job(script, stdoutPath=str(out), stderrPath=str(err)))
@@ -212,7 +208,7 @@ def test_output_goes_where_it_is_asked_to(jobs: Jobs, study: Study) -> None:
     assert (out.read_text(), err.read_text()) == ("to stdout\n", "to stderr\n")
 
 
-def test_what_only_answers_carry_is_ignored(jobs: Jobs, study: Study) -> None:
+def test_submission_answer_only_fields_ignored(jobs: Jobs, study: Study) -> None:
     """Older clients send whole jobs back."""
     first = jobs.submit(study.job(study.script("true\n"), hold=True))
     again = jobs.submit({**jobs.read(first), "hold": True})
@@ -220,17 +216,17 @@ def test_what_only_answers_carry_is_ignored(jobs: Jobs, study: Study) -> None:
     assert jobs.read(again)["status"] == "START_REQUESTED"
 
 
-def test_null_is_as_good_as_absent(jobs: Jobs, study: Study) -> None:
+def test_submission_null_fields(jobs: Jobs, study: Study) -> None:
     optional = ("name", "args", "clusterId", "queue", "account", "environment", "stdoutPath")
     body = study.job(study.script("true\n"), **dict.fromkeys(optional))
     assert jobs.ended(jobs.submit(body))["state"] == "DONE"
 
 
-def test_several_slots_can_be_reserved(jobs: Jobs, study: Study) -> None:
+def test_submission_several_slots(jobs: Jobs, study: Study) -> None:
     job_id = jobs.submit(study.job(study.script("true\n"), reservedSlots=2))
     assert jobs.ended(job_id)["reservedSlots"] == 2
 
 
-def test_the_id_has_the_scheduler_s_form(jobs: Jobs, study: Study) -> None:
+def test_job_id_format(jobs: Jobs, study: Study) -> None:
     job_id = jobs.submit(study.job(study.script("true\n"), hold=True))
     assert re.fullmatch(r"[0-9]+", job_id)
