@@ -1,7 +1,8 @@
 """Meanings of a scheduler's own words: of a state, and of the end of a job."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from hpcq.domain.jobs import Observation
 from hpcq.domain.states import FailureKind, JobState, ReasonCode, Stage
 
 __all__ = ["Outcome", "StateMeaning"]
@@ -48,3 +49,15 @@ class Outcome:
     def state(self) -> JobState:
         """DONE for success, else FAILED."""
         return JobState.DONE if self.failure_kind is None else JobState.FAILED
+
+    def apply(self, seen: Observation) -> Observation:
+        """Return a job with this end."""
+        return replace(
+            seen,
+            state=self.state,
+            state_reason=self.reason,
+            reason_code=self.code,
+            failure_kind=self.failure_kind,
+            exit_code=self.exit_code,
+            exit_signal=self.exit_signal,
+        )

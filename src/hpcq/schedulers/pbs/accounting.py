@@ -180,17 +180,15 @@ def parse_accounting(lines: Iterable[bytes], wanted: Sequence[NativeId] | None) 
 
 def _removed(job: JobId, line: AccountingLine, outcome: Outcome) -> Observation:
     """Return the end of a job that left the queue without a record of its run."""
-    return Observation(
+    seen = Observation(
         native_id=job.short,
         state=outcome.state,
         native_state=line.kind,
-        state_reason=outcome.reason,
-        reason_code=outcome.code,
-        failure_kind=outcome.failure_kind,
         end_time=local_moment(line.moment),
         array_job_id=job.array_job_id,
         array_task_id=job.array_task_id,
     )
+    return outcome.apply(seen)
 
 
 def _why_aborted(raw: bytes) -> Outcome:
@@ -211,15 +209,10 @@ def _ended(job: JobId, line: AccountingLine, requestor: str | None) -> Observati
     ended_at = _moment(told.get("end")) or local_moment(line.moment)
     wall_time = read_figure(parse_duration, asked.get("walltime"))
     account = told.get("account")
-    return Observation(
+    seen = Observation(
         native_id=job.short,
         state=outcome.state,
         native_state="E",
-        state_reason=outcome.reason,
-        reason_code=outcome.code,
-        failure_kind=outcome.failure_kind,
-        exit_code=outcome.exit_code,
-        exit_signal=outcome.exit_signal,
         name=told.get("jobname") or None,
         owner=told.get("user") or None,
         queue=told.get("queue") or None,
@@ -235,6 +228,7 @@ def _ended(job: JobId, line: AccountingLine, requestor: str | None) -> Observati
         array_job_id=job.array_job_id,
         array_task_id=job.array_task_id,
     )
+    return outcome.apply(seen)
 
 
 def _moment(text: str | None) -> datetime | None:

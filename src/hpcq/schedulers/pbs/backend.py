@@ -1,7 +1,6 @@
 """PBS behind the backend contract."""
 
 import contextlib
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -9,7 +8,6 @@ from datetime import datetime
 from hpcq.domain.actions import Action, Signal
 from hpcq.domain.arrays import ranges_of
 from hpcq.domain.errors import (
-    CommandFailed,
     InvalidSpec,
     JobNotFound,
     SchedulerError,
@@ -17,12 +15,7 @@ from hpcq.domain.errors import (
     WrongState,
 )
 from hpcq.domain.job_changes import CHANGEABLE
-from hpcq.domain.jobs import (
-    DependencyCondition,
-    JobSpec,
-    NativeId,
-    SubmissionKey,
-)
+from hpcq.domain.jobs import DependencyCondition, JobSpec, NativeId, SubmissionKey
 from hpcq.execution.protocol import Runner
 from hpcq.schedulers.abilities import SubmissionPlan
 from hpcq.schedulers.base import (
@@ -55,7 +48,6 @@ __all__ = ["PbsBackend", "create"]
 # What depends on how a job ended.
 _JUDGED = frozenset({DependencyCondition.SUCCESS, DependencyCondition.FAILURE})
 _RANGES_IN_ONE_COMMAND = 500
-_NO_LIMIT_OF_TASKS = re.compile(rb"illegal -J value|illegal -W value|max_run_subjobs")
 
 
 class PbsBackend(CommandLineBackend):
@@ -111,17 +103,9 @@ class PbsBackend(CommandLineBackend):
         """Run ``qsub`` in the job's directory; see `SchedulerBackend.submit`."""
         plan = await self.plan(spec, key, script)
         done = await self._cli.run(plan.argv, stdin=plan.stdin, cwd=plan.cwd, mark=key)
-        try:
-            native_id, is_array = parse_qsub(done, self._cli.locate("qsub"))
-        except (CommandFailed, InvalidSpec) as error:
-            limited = spec.array is not None and spec.array.max_running is not None
-            if limited and _NO_LIMIT_OF_TASKS.search(done.stderr):
-                raise InvalidSpec(
-                    "This PBS cannot limit how many tasks of an array run at the same time"
-                    f" (releases before 2020 cannot). {error}",
-                    field="array.maxRunning",
-                ) from error
-            raise
+        limits_tasks = spec.array is not None and spec.array.max_running is not None
+        program = self._cli.locate("qsub")
+        native_id, is_array = parse_qsub(done, program, limits_tasks=limits_tasks)
         if is_array:
             self._qstat.arrays.add(native_id)
             self._tracejob.expect(native_id, tasks_of(native_id, self._choose(spec, script).array))

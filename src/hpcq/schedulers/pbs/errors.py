@@ -9,7 +9,7 @@ and an empty queue differ in exit status and words alone. Messages and numbers a
 import re
 from dataclasses import replace
 
-from hpcq.domain.errors import OutputParseError
+from hpcq.domain.errors import CommandFailed, InvalidSpec, OutputParseError
 from hpcq.domain.jobs import NativeId
 from hpcq.execution.protocol import Completed
 from hpcq.schedulers.command_errors import ErrorKind, ErrorTable
@@ -92,6 +92,7 @@ ERRORS = ErrorTable(
 _NO_HISTORY = 36  # 15140
 _WITHOUT_HISTORY = re.compile(rb"not configured to maintain job history")
 _WITHOUT_DSV = re.compile(rb"invalid option|illegal -F|conflicting options|^usage:", re.MULTILINE)
+_NO_LIMIT_OF_TASKS = re.compile(rb"illegal -J value|illegal -W value|max_run_subjobs")
 _JOB_ID = re.compile(rb"\s*([0-9]{1,18})(\[\])?(\.[A-Za-z0-9][A-Za-z0-9._-]{0,252})?\s*")
 
 
@@ -122,18 +123,30 @@ def check_qstat(done: Completed) -> None:
         ERRORS.check(done)
 
 
-def parse_qsub(done: Completed, program: str = "qsub") -> tuple[NativeId, bool]:
+def parse_qsub(
+    done: Completed, program: str = "qsub", *, limits_tasks: bool = False
+) -> tuple[NativeId, bool]:
     """Return the number in ``45.host``, and whether it is a whole array (``45[].host``).
 
     Args:
         done: how ``qsub`` ended.
         program: its path, for messages.
+        limits_tasks: whether it was asked to limit how many tasks of an array run.
 
     Raises:
         OutputParseError: it answered something else, or its answer was lost: the job may exist.
         HpcqError: there is no job, see `ErrorTable.check_submission`.
     """
-    ERRORS.check_submission(done, _JOB_ID, program)
+    try:
+        ERRORS.check_submission(done, _JOB_ID, program)
+    except (CommandFailed, InvalidSpec) as error:
+        if limits_tasks and _NO_LIMIT_OF_TASKS.search(done.stderr):
+            raise InvalidSpec(
+                "This PBS cannot limit how many tasks of an array run at the same time"
+                f" (releases before 2020 cannot). {error}",
+                field="array.maxRunning",
+            ) from error
+        raise
     match = _JOB_ID.fullmatch(done.stdout)
     if match is None:
         raise OutputParseError(program, "it is not just a job id", done.stdout or done.stderr)

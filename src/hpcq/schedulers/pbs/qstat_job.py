@@ -172,16 +172,8 @@ def _ended(seen: Observation, told: Mapping[str, str]) -> Observation:
     moment = parse_local_time(told.get("obittime"))
     if moment is None:
         moment = from_epoch(parse_whole(told.get("history_timestamp")))
-    return replace(
-        seen,
-        state=outcome.state,
-        state_reason=reason,
-        reason_code=outcome.code,
-        failure_kind=outcome.failure_kind,
-        exit_code=outcome.exit_code,
-        exit_signal=outcome.exit_signal,
-        end_time=moment or parse_local_time(told.get("mtime")),
-    )
+    end_time = moment or parse_local_time(told.get("mtime"))
+    return replace(outcome.apply(seen), state_reason=reason, end_time=end_time)
 
 
 def slots_asked(asked: Mapping[str, str]) -> int | None:

@@ -1,9 +1,4 @@
-"""Choices for a job: those of the request, and where it is silent those of the script.
-
-What the request says wins; what it does not say, the script's ``#PBS`` lines decide; what cannot
-be honoured is refused. ``qsub`` gets all of it as options, for the wrapper that it reads has no
-directives.
-"""
+"""Choices for a job of PBS; see `hpcq.schedulers.pbs_family.choices`."""
 
 import os.path
 import re
@@ -11,22 +6,24 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from hpcq.domain.jobs import ArrayRange, JobSpec, NativeId
-from hpcq.domain.outputs import UNKNOWN, as_pattern, default_name, render, requested_pattern
+from hpcq.domain.outputs import UNKNOWN, as_pattern, render, requested_pattern
 from hpcq.schedulers.pbs.qstat_job import PLACEHOLDER
 from hpcq.schedulers.pbs.resources import choose_requests
-from hpcq.schedulers.pbs_family.choices import Choices, Outputs, mail_options
+from hpcq.schedulers.pbs_family.choices import (
+    Choices,
+    Outputs,
+    RequestAndScript,
+    mail_options,
+    option_rules,
+)
 from hpcq.schedulers.pbs_family.directives import (
     NEVER_INTERACTIVE,
     Option,
     job_attributes,
     joined_streams,
-    read_options,
-    read_shell,
-    read_variables,
 )
 from hpcq.schedulers.pbs_family.values import path_of
 from hpcq.schedulers.pbs_family.wrapper_script import ARRAY_INDEX, JOB_NUMBER
-from hpcq.schedulers.site_options import OptionRules, getopt_letters
 
 __all__ = ["OPTION_RULES", "acceptable_name", "choose", "tasks_of"]
 
@@ -37,16 +34,10 @@ _REFUSED = {
     **dict.fromkeys("IXG", NEVER_INTERACTIVE),
     "C": "Which lines are directives cannot change among them; remove it.",
 }
-_FLAGS, _VALUED = getopt_letters(LETTERS)
-OPTION_RULES = OptionRules(
-    command="qsub",
-    flags=_FLAGS,
-    valued=_VALUED,
-    reserved=dict.fromkeys(
-        [f"-{letter}" for letter in "ACefGhIjJkNoqRSuVWvXzmMPp"],
-        "the service needs it as it is, or the request has a field for it",
-    ),
-    reserved_values={"-l": re.compile(r"(?:^|,)\s*(?:select|place|nodes|ncpus|mem|walltime)\b")},
+OPTION_RULES = option_rules(
+    LETTERS,
+    reserved="ACefGhIjJkNoqRSuVWvXzmMPp",
+    resources="select|place|nodes|ncpus|mem|walltime",
 )
 _NAME_LIMIT = 230
 """Characters of a job name (recording qsub.name-too-long-231)."""
@@ -79,36 +70,20 @@ def choose(spec: JobSpec, script: bytes, resources: str, environment: Mapping[st
         spec: the request; its name may be empty still.
         script: the content of the script.
         resources: the site's template for ``-l``, see `hpcq.schedulers.pbs.resources`.
-        environment: that of the service's commands, from which ``-v NAME`` takes a value;
-            ``PBS_DPREFIX`` there is the mark of directives.
+        environment: that of the service's commands.
 
     Raises:
         InvalidSpec: a directive cannot be honoured.
     """
-    options = read_options(script, LETTERS, _REFUSED, environment.get("PBS_DPREFIX") or "#PBS")
-    last = {option.letter: option for option in options}
-
-    def said(letter: str, request: str | None) -> str | None:
-        """Return the request's value, else that of the script's last such option."""
-        return request if request is not None or letter not in last else last[letter].value
-
-    named = last["N"].value if "N" in last else None
-    name = spec.name or named or default_name(spec.working_directory)
-    array = said("J", None if spec.array is None else _range(spec.array))
-    return Choices(
-        name=name,
-        named_by_script=named,
-        requests=tuple(choose_requests(spec, options, resources)),
-        queue=said("q", spec.queue),
-        account=said("A", spec.account),
-        priority=said("p", None if spec.priority is None else str(spec.priority)),
+    asked = RequestAndScript(spec, script, LETTERS, _REFUSED, environment)
+    array = asked.value("J", None if spec.array is None else _range(spec.array))
+    name = acceptable_name(asked.name)
+    return asked.choices(
+        requests=choose_requests(spec, asked.options, resources),
         array=array,
-        hold=spec.hold or "h" in last,
-        outputs=_outputs(spec, last, acceptable_name(name), array is not None),
-        others=tuple(_others(spec, options)),
-        variables=read_variables(options, spec.environment, environment),
+        outputs=_outputs(spec, asked.last, name, array is not None),
+        others=_others(spec, asked.options),
         args=spec.args,
-        shell=read_shell(last.get("S")),
     )
 
 

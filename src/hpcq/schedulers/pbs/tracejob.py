@@ -7,6 +7,7 @@ word (recording tracejob.as-ordinary-user), but the server's own log has the exi
 import asyncio
 import re
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from hpcq.domain.arrays import summarize_array
@@ -177,15 +178,10 @@ def _observation(
     )
     owner, name, queue = words.get("queued", (None, None, None))
     task = parse_job_id(wanted)
-    return Observation(
+    seen = Observation(
         native_id=wanted,
         state=outcome.state,
         native_state="F" if status is None else f"Exit_status={status}",
-        state_reason=f"{outcome.reason} {_SOURCE}" if outcome.reason else None,
-        reason_code=outcome.code,
-        failure_kind=outcome.failure_kind,
-        exit_code=outcome.exit_code,
-        exit_signal=outcome.exit_signal,
         owner=owner,
         name=name,
         queue=queue,
@@ -196,6 +192,9 @@ def _observation(
         array_job_id=task.array_job_id,
         array_task_id=task.array_task_id,
     )
+    if outcome.reason:
+        outcome = replace(outcome, reason=f"{outcome.reason} {_SOURCE}")
+    return outcome.apply(seen)
 
 
 def _moment(text: str) -> datetime:

@@ -160,14 +160,10 @@ def _observation(run: Sequence[AccountingRecord]) -> Observation:
     )
     outcome = outcome_of(record.failed, record.exit_status, used, limits)
     ran = record.started is not None
-    return Observation(
+    seen = Observation(
         native_id=record.native_id,
         state=outcome.state,
         native_state=f"failed={record.failed} exit_status={record.exit_status}",
-        state_reason=outcome.reason,
-        failure_kind=outcome.failure_kind,
-        exit_code=outcome.exit_code,
-        exit_signal=outcome.exit_signal,
         name=record.name,
         owner=record.owner,
         queue=record.queue if ran else None,
@@ -184,6 +180,7 @@ def _observation(run: Sequence[AccountingRecord]) -> Observation:
         array_task_id=record.task,
         submission_key=SubmissionKey.find_in(record.account),
     )
+    return outcome.apply(seen)
 
 
 def _usage(run: Sequence[AccountingRecord], ended: datetime | None) -> Usage | None:

@@ -230,15 +230,10 @@ def _observation(
     end = from_epoch(parse_whole(attributes.get("end"))) or at
     start = from_epoch(parse_whole(attributes.get("start")))
     has_run = start is not None or status is not None
-    return Observation(
+    seen = Observation(
         native_id=NativeId(job_id.short),
         state=outcome.state,
         native_state="C" if status is None else f"exit_status={status}",
-        state_reason=outcome.reason,
-        reason_code=outcome.code,
-        failure_kind=outcome.failure_kind,
-        exit_code=outcome.exit_code,
-        exit_signal=outcome.exit_signal,
         name=attributes.get("jobname") or None,
         owner=attributes.get("user") or None,
         queue=attributes.get("queue") or None,
@@ -254,3 +249,4 @@ def _observation(
         array_job_id=None if job_id.task is None else job_id.number,
         array_task_id=job_id.array_task_id,
     )
+    return outcome.apply(seen)

@@ -13,12 +13,7 @@ from typing import Any
 
 from hpcq.domain.actions import Action, Signal
 from hpcq.domain.arrays import is_whole_array, ranges_of
-from hpcq.domain.errors import (
-    InvalidSpec,
-    JobNotFound,
-    OutputParseError,
-    WrongState,
-)
+from hpcq.domain.errors import InvalidSpec, JobNotFound, OutputParseError, WrongState
 from hpcq.domain.job_changes import CHANGEABLE
 from hpcq.domain.jobs import Dependency, JobSpec, NativeId, Observation, SubmissionKey
 from hpcq.execution.protocol import Completed, Runner
@@ -95,9 +90,8 @@ class TorqueBackend(CommandLineBackend):
         self._qstat = self._cli.locate("qstat")
         self._is_torque = False
         self._reader = Reader(account, self._qstat)
-        accounting = AccountingLogs(
-            settings.torque_home / "server_priv" / "accounting", kinds=KINDS
-        )
+        folder = settings.torque_home / "server_priv" / "accounting"
+        accounting = AccountingLogs(folder, kinds=KINDS)
         self._logs = Logs(accounting, self._cli, account)
         self._arrays = Arrays(accounting)
         self._listed: Mapping[NativeId, Observation] = {}

@@ -1,9 +1,4 @@
-"""Choices for a job: those of the request, and where it is silent those of the script.
-
-What the request says wins; what it does not say, the script's ``#PBS`` lines decide; what cannot
-be honoured is refused. ``qsub`` gets all of it as options, for the wrapper that it reads has no
-directives.
-"""
+"""Choices for a job of Torque; see `hpcq.schedulers.pbs_family.choices`."""
 
 import re
 import shlex
@@ -12,18 +7,13 @@ from collections.abc import Iterator, Mapping
 from hpcq.domain.errors import InvalidSpec, UnsupportedCapability
 from hpcq.domain.jobs import ArrayRange, JobSpec
 from hpcq.domain.layout import lay_out, share_of_each_node
-from hpcq.domain.outputs import default_name
-from hpcq.schedulers.pbs_family.choices import Choices, mail_options
+from hpcq.schedulers.pbs_family.choices import Choices, RequestAndScript, mail_options, option_rules
 from hpcq.schedulers.pbs_family.directives import (
     NEVER_INTERACTIVE,
     Option,
     job_attributes,
-    read_options,
     read_resources,
-    read_shell,
-    read_variables,
 )
-from hpcq.schedulers.site_options import OptionRules, getopt_letters
 from hpcq.schedulers.torque.outputs import place
 from hpcq.schedulers.torque.qstat_job import slots_of
 
@@ -48,16 +38,10 @@ _REFUSED = {
     "P": "Jobs are submitted for the service's own account; remove it.",
     "J": "It is for jobs of another account; use -t for an array.",
 }
-_FLAGS, _VALUED = getopt_letters(LETTERS)
-OPTION_RULES = OptionRules(
-    command="qsub",
-    flags=_FLAGS,
-    valued=_VALUED,
-    reserved=dict.fromkeys(
-        [f"-{letter}" for letter in "CdDefFhIjJkLNoPqStuvVwWxXzbAmMp"],
-        "the service needs it as it is, or the request has a field for it",
-    ),
-    reserved_values={"-l": re.compile(r"(?:^|,)\s*(?:nodes|procs|ncpus|mem|walltime)\b")},
+OPTION_RULES = option_rules(
+    LETTERS,
+    reserved="CdDefFhIjJkLNoPqStuvVwWxXzbAmMp",
+    resources="nodes|procs|ncpus|mem|walltime",
 )
 _NAME_LIMIT = 200
 """Characters of a job name: Torque takes 236; with ``.o`` and a number it has to fit a file."""
@@ -83,36 +67,20 @@ def choose(
         script: the content of the script.
         template: how slots are asked for, see `slots_request`.
         slots_per_node: how many slots a host has; None: as many as any job asks for.
-        environment: that of the service's commands, from which ``-v NAME`` takes a value;
-            ``PBS_DPREFIX`` there is the mark of directives.
+        environment: that of the service's commands.
 
     Raises:
         InvalidSpec: a directive, or the array, cannot be honoured.
     """
-    options = read_options(script, LETTERS, _REFUSED, environment.get("PBS_DPREFIX") or "#PBS")
-    last = {option.letter: option for option in options}
-
-    def said(letter: str, request: str | None) -> str | None:
-        """Return the request's value, else that of the script's last such option."""
-        return request if request is not None or letter not in last else last[letter].value
-
-    named = said("N", None) or None
-    name = spec.name or named or default_name(spec.working_directory)
-    array = said("t", None if spec.array is None else array_range(spec.array))
-    return Choices(
-        name=name,
-        named_by_script=named,
-        requests=tuple(_requests(spec, options, template, slots_per_node)),
-        queue=said("q", spec.queue),
-        account=said("A", spec.account),
-        priority=said("p", None if spec.priority is None else str(spec.priority)),
+    asked = RequestAndScript(spec, script, LETTERS, _REFUSED, environment)
+    array = asked.value("t", None if spec.array is None else array_range(spec.array))
+    name = acceptable_name(asked.name)
+    return asked.choices(
+        requests=_requests(spec, asked.options, template, slots_per_node),
         array=array,
-        hold=spec.hold or "h" in last,
-        outputs=place(spec, last, acceptable_name(name), is_array=array is not None),
-        others=tuple(_others(spec, options)),
-        variables=read_variables(options, spec.environment, environment),
-        args=spec.args or _args(last.get("F")),
-        shell=read_shell(last.get("S")),
+        outputs=place(spec, asked.last, name, is_array=array is not None),
+        others=_others(spec, asked.options),
+        args=spec.args or _args(asked.last.get("F")),
     )
 
 
