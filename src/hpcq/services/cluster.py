@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 from hpcq.domain.errors import SchedulerError
 from hpcq.schedulers.base import Node, Queue, SchedulerBackend
+from hpcq.services.settings import ServiceSettings
 
 __all__ = ["ClusterReader", "Seen"]
 
@@ -31,13 +32,14 @@ class ClusterReader:
 
     Args:
         backend: the scheduler.
-        interval: how long an answer counts as new.
+        settings: how long an answer counts as new.
         clock: the present, aware.
     """
 
     def __init__(
-        self, backend: SchedulerBackend, interval: timedelta, clock: Callable[[], datetime]
+        self, backend: SchedulerBackend, settings: ServiceSettings, clock: Callable[[], datetime]
     ) -> None:
+        interval = timedelta(seconds=settings.poll_interval_seconds)
         self._queues = _Question(backend.queues, interval, clock)
         self._nodes = _Question(backend.nodes, interval, clock)
         self._version = _Question(backend.version, _VERSION_KEPT, clock)

@@ -12,6 +12,7 @@ from hpcq.domain.errors import HpcqError, LeaseLost, QueueNotFound
 from hpcq.domain.queue_load import LoadPoint, QueueFigures, queue_loads
 from hpcq.services.cluster import ClusterReader
 from hpcq.services.listing.job_table import JobTable
+from hpcq.services.settings import ServiceSettings
 from hpcq.storage.queue_samples import QueueSamples
 
 __all__ = ["QueueHistory", "QueueUsage"]
@@ -43,8 +44,8 @@ class QueueUsage:
         table: the jobs.
         samples: where samples are kept.
         is_leader: whether this process is the one that asks the scheduler.
-        stale_after: the age at which the table's jobs tell nothing of the present.
-        kept_for: how long samples are kept.
+        settings: the age at which the table's jobs tell nothing of the present, and how long
+            samples are kept.
         clock: the present, aware.
     """
 
@@ -54,16 +55,15 @@ class QueueUsage:
         table: JobTable,
         samples: QueueSamples,
         is_leader: Callable[[], bool],
-        stale_after: timedelta,
-        kept_for: timedelta,
+        settings: ServiceSettings,
         clock: Callable[[], datetime],
     ) -> None:
         self._cluster = cluster
         self._table = table
         self._samples = samples
         self._is_leader = is_leader
-        self._stale_after = stale_after
-        self._kept_for = kept_for
+        self._stale_after = timedelta(seconds=settings.stale_after_seconds)
+        self._kept_for = timedelta(days=settings.queue_usage_kept_days)
         self._now = clock
 
     async def run(self) -> None:

@@ -13,7 +13,7 @@ from hpcq.services.listing.job_entry import JobEntry
 from hpcq.services.listing.job_table import JobTable
 from hpcq.services.listing.publisher import JobPublisher
 from hpcq.services.monitoring.monitor import Health, Monitor
-from hpcq.services.monitoring.reconcile import Retired, retired
+from hpcq.services.monitoring.reconcile import LISTED_AT_MOST, Retired, retired
 from hpcq.services.settings import ServiceSettings
 from hpcq.storage.jobs import JobStore, News
 from hpcq.storage.leases import Lease
@@ -40,7 +40,6 @@ class Replica:
         table: JobTable,
         monitor: Monitor,
         settings: ServiceSettings,
-        listed_at_most: int,
         clock: Callable[[], datetime],
     ) -> None:
         self._store = store
@@ -50,7 +49,6 @@ class Replica:
         self._monitor = monitor
         self._lease_seconds = settings.replica_lease_seconds
         self._listed_for = timedelta(seconds=settings.finished_jobs_listed_seconds)
-        self._listed_at_most = listed_at_most
         self._now = clock
         self._known = 0
         self._asking: asyncio.Task[bool] | None = None
@@ -96,7 +94,7 @@ class Replica:
         """Remove ended jobs that need not stay; the monitor does so in the replica that polls."""
         entries = list(self._table.entries.values())
         horizon = self._now() - self._listed_for
-        retiring = await asyncio.to_thread(_retired, entries, horizon, self._listed_at_most)
+        retiring = await asyncio.to_thread(_retired, entries, horizon)
         # One may have been put back meanwhile.
         known = self._table.entries
         gone = [uid for uid in retiring.uids if uid in known and known[uid].is_over]
@@ -195,9 +193,9 @@ class Replica:
             await asyncio.wait([watching])
 
 
-def _retired(entries: Sequence[JobEntry], horizon: datetime, at_most: int) -> Retired:
+def _retired(entries: Sequence[JobEntry], horizon: datetime) -> Retired:
     over = (entry.record for entry in entries if entry.is_over)
-    return retired(over, horizon, at_most)
+    return retired(over, horizon, LISTED_AT_MOST)
 
 
 def _health(news: News) -> Health:

@@ -59,9 +59,6 @@ from hpcq.storage.webhooks import WebhookStore
 
 __all__ = ["Services", "assemble"]
 
-_INTEREST = timedelta(minutes=1)
-_LISTED_AT_MOST = 20_000
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
@@ -143,8 +140,6 @@ def assemble(
     """
     mail = mail or MailSettings()
     me = me or uuid.uuid4().hex
-    interval = timedelta(seconds=settings.poll_interval_seconds)
-    listed_for = timedelta(seconds=settings.finished_jobs_listed_seconds)
     keys_kept = timedelta(seconds=settings.idempotency_keys_kept_seconds)
     store = JobStore(database, keys_kept, clock)
     pending = PendingWrites(store)
@@ -164,26 +159,23 @@ def assemble(
         clock,
     )
     recovery = SubmissionRecovery(backend, store, runner, publisher.show, _end_orphans, clock)
-    usage_interval = timedelta(seconds=settings.usage_interval_seconds)
-    usage = UsageReader(backend, table, usage_interval, _INTEREST, clock)
-    rechecked_for = timedelta(seconds=settings.undetermined_rechecked_seconds)
+    usage = UsageReader(backend, table, settings, clock)
     monitor = Monitor(
         backend,
         store,
         publisher,
         table,
         recovery,
-        VanishedJobs(backend, table, interval, rechecked_for),
+        VanishedJobs(backend, table, settings),
         usage,
         wire.cluster_id,
         settings,
-        _LISTED_AT_MOST,
         clock,
     )
     sizes = SizeLimits(
         settings.max_args_bytes, settings.max_environment_bytes, settings.max_array_tasks
     )
-    lookup = JobLookup(backend, store, wire.cluster_id, settings.poll_interval_seconds, clock)
+    lookup = JobLookup(backend, store, wire.cluster_id, settings, clock)
     jobs = JobReader(
         backend=backend,
         store=store,
@@ -191,9 +183,7 @@ def assemble(
         monitor=monitor,
         usage=usage,
         lookup=lookup,
-        details_reader=DetailsReader(
-            backend, table, publisher, settings.poll_interval_seconds, clock
-        ),
+        details_reader=DetailsReader(backend, table, publisher, settings, clock),
         wire=wire,
         paths=paths,
     )
@@ -203,7 +193,7 @@ def assemble(
         pending=pending,
         runner=runner,
         recovery=recovery,
-        quota=JobQuota(table, settings.max_jobs_per_user),
+        quota=JobQuota(table, settings),
         jobs=jobs,
         monitor=monitor,
         paths=paths,
@@ -235,19 +225,18 @@ def assemble(
     replica = None
     if store.is_shared:
         lease = Lease(database, me, timedelta(seconds=settings.replica_lease_seconds))
-        replica = Replica(store, lease, publisher, table, monitor, settings, _LISTED_AT_MOST, clock)
+        replica = Replica(store, lease, publisher, table, monitor, settings, clock)
 
     def is_leader() -> bool:
         return replica is None or replica.is_leader
 
-    cluster = ClusterReader(backend, interval, clock)
+    cluster = ClusterReader(backend, settings, clock)
     queue_usage = QueueUsage(
         cluster,
         table,
         QueueSamples(database, holder),
         is_leader,
-        timedelta(seconds=settings.stale_after_seconds),
-        timedelta(days=settings.queue_usage_kept_days),
+        settings,
         clock,
     )
     transports: dict[SubscriberKind, Callable[[], Transport]] = {}
@@ -260,7 +249,7 @@ def assemble(
         store=store,
         pending=pending,
         table=table,
-        pages=Pagination(table, store, wire, listed_for, clock),
+        pages=Pagination(table, store, wire, settings, clock),
         search=JobSearch(table, store, wire),
         monitor=monitor,
         usage=usage,

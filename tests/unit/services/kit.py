@@ -1,7 +1,7 @@
 """The services over a scheduler in memory, wired as the application wires them."""
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -60,8 +60,7 @@ class World:
     scheduler: FakeScheduler = field(init=False)
     accounts: Accounts | None = None
     interval_seconds: float = 5.0
-    usage_interval_seconds: float = 15.0
-    records_kept_days: float | None = None
+    settings: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.scheduler = self.kind(self.clock)
@@ -82,8 +81,7 @@ class World:
         settings = ServiceSettings(submission_wait_seconds=0).model_copy(
             update={
                 "poll_interval_seconds": self.interval_seconds,
-                "usage_interval_seconds": self.usage_interval_seconds,
-                "records_kept_days": self.records_kept_days,
+                **self.settings,
             }
         )
         services = assemble(

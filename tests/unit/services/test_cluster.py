@@ -11,6 +11,7 @@ from tests.unit.services.kit import T0
 from hpcq.domain.errors import SchedulerUnavailable
 from hpcq.schedulers.base import Queue
 from hpcq.services.cluster import ClusterReader
+from hpcq.services.settings import ServiceSettings
 
 pytestmark = pytest.mark.anyio
 
@@ -64,7 +65,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def cluster(scheduler: Any, clock: Clock) -> ClusterReader:
-    return ClusterReader(scheduler, timedelta(seconds=5), clock)
+    return ClusterReader(scheduler, ServiceSettings(poll_interval_seconds=5), clock)
 
 
 async def test_queues_once_per_interval(

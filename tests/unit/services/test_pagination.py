@@ -12,6 +12,7 @@ from tests.unit.services.kit import CLUSTER, T0, WIRE, World
 from hpcq.domain import job_merge, submission
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation
 from hpcq.domain.states import JobState
+from hpcq.services import replicas
 from hpcq.services.listing.pagination import Cursor, Page, Pagination, read_cursor, write_cursor
 from hpcq.services.monitoring.reconcile import retired
 from hpcq.services.replicas import Replica
@@ -44,7 +45,9 @@ def foreign(number: int) -> JobRecord:
 
 @pytest.fixture
 async def pages(world: World) -> AsyncIterator[Pagination]:
-    yield Pagination(world.table, world.store, WIRE, DAY, lambda: T0 + timedelta(hours=1))
+    yield Pagination(
+        world.table, world.store, WIRE, ServiceSettings(), lambda: T0 + timedelta(hours=1)
+    )
 
 
 async def all_pages(pages: Pagination, limit: int, cursor: Cursor | None = None) -> list[Page]:
@@ -127,7 +130,8 @@ async def test_retired_keeps_newest(world: World) -> None:
     assert retired(jobs, T0, at_most=9).uids == []
 
 
-async def test_replica_board_limit(world: World) -> None:
+async def test_replica_board_limit(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replicas, "LISTED_AT_MOST", 2)
     jobs = [over(n, seconds=n) for n in range(1, 10)]
     world.table.apply([*jobs, ours(50)])
     replica = Replica(
@@ -137,7 +141,6 @@ async def test_replica_board_limit(world: World) -> None:
         world.table,
         world.monitor,
         ServiceSettings(),
-        2,
         lambda: T0 + timedelta(hours=1),
     )
     await replica.retire()

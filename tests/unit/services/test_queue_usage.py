@@ -11,6 +11,7 @@ from hpcq.domain.errors import QueueNotFound, SchedulerUnavailable
 from hpcq.schedulers.base import Queue
 from hpcq.services.cluster import ClusterReader
 from hpcq.services.queue_usage import QueueUsage
+from hpcq.services.settings import ServiceSettings
 from hpcq.storage.queue_samples import QueueSamples
 
 pytestmark = pytest.mark.anyio
@@ -30,12 +31,11 @@ class Site:
         self.problem: Exception | None = None
         self.is_leader = True
         self.usage = QueueUsage(
-            ClusterReader(self, timedelta(seconds=1), world.clock),  # type: ignore[arg-type]
+            ClusterReader(self, ServiceSettings(poll_interval_seconds=1), world.clock),  # type: ignore[arg-type]
             world.table,
             QueueSamples(world.database, None),
             lambda: self.is_leader,
-            timedelta(seconds=30),
-            timedelta(days=7),
+            ServiceSettings(stale_after_seconds=30, queue_usage_kept_days=7),
             world.clock,
         )
 

@@ -16,7 +16,6 @@ from hpcq.services.monitoring.reconcile import Comparison, compare
 
 SPEC = JobSpec(name="study", working_directory="/srv", script_file="/srv/run.sh")
 DAY = timedelta(days=1)
-MANY = 1_000
 LIVE = [JobState.QUEUED, JobState.QUEUED_HELD, JobState.RUNNING, JobState.SUSPENDED]
 
 
@@ -98,7 +97,7 @@ def compared(cases: list[Case]) -> tuple[JobIndex, Comparison]:
     locally_changed = {
         r.uid for case, r in records.items() if r is not None and case.locally_changed
     }
-    result = compare(table, listing, last, locally_changed, CLUSTER, T0, DAY, MANY)
+    result = compare(table, listing, last, locally_changed, CLUSTER, T0, DAY)
     return table, result
 
 
@@ -171,9 +170,9 @@ def test_reconcile_twice(cases: list[Case]) -> None:
     table = JobTable(WIRE)
     table.apply([r for r in (case.record() for case in cases) if r is not None])
     listing = Listing(observations=[c.observation for c in cases if c.observation])
-    first = compare(table, listing, {}, set(), CLUSTER, T0, DAY, MANY)
+    first = compare(table, listing, {}, set(), CLUSTER, T0, DAY)
     table.apply(first.changed, first.gone, T0)
-    second = compare(table, listing, first.last, set(), CLUSTER, T0, DAY, MANY)
+    second = compare(table, listing, first.last, set(), CLUSTER, T0, DAY)
     assert (second.changed, second.gone) == ([], [])
     assert second.contradictions == first.contradictions
 
@@ -182,7 +181,7 @@ def test_reconcile_twice(cases: list[Case]) -> None:
 def test_reconcile_empty_listing(cases: list[Case]) -> None:
     table = JobTable(WIRE)
     table.apply([r for r in (case.record() for case in cases) if r is not None])
-    result = compare(table, Listing(), {}, set(), CLUSTER, T0, DAY, MANY)
+    result = compare(table, Listing(), {}, set(), CLUSTER, T0, DAY)
     alive = {r.uid for r in table.records() if r.submitted_here and not r.state.is_final}
     assert result.changed == []
     assert not alive & set(result.gone)
@@ -197,7 +196,7 @@ def test_reconcile_key_with_reused_id() -> None:
     seen = Observation(
         native_id=NativeId("5"), state=JobState.QUEUED, submission_key=unclear.key, submit_time=T0
     )
-    result = compare(table, Listing(observations=[seen]), {}, set(), CLUSTER, T0, DAY, MANY)
+    result = compare(table, Listing(observations=[seen]), {}, set(), CLUSTER, T0, DAY)
     assert [(r.uid, r.native_id) for r in result.changed] == [(unclear.uid, "5")]
     assert result.unclear == []
     assert result.gone == [old.uid]
@@ -207,6 +206,6 @@ def test_reconcile_job_listed_twice() -> None:
     table = JobTable(WIRE)
     seen = observation(NativeId("5"), JobState.RUNNING)
     listing = Listing(observations=[seen, seen])
-    result = compare(table, listing, {}, set(), CLUSTER, T0, DAY, MANY)
+    result = compare(table, listing, {}, set(), CLUSTER, T0, DAY)
     table.apply(result.changed, result.gone, T0)
     assert [r.native_id for r in table.records()] == ["5"]

@@ -23,7 +23,6 @@ from hpcq.services.monitoring.reconcile import Comparison, compare
 
 SPEC = JobSpec(name="study", working_directory="/srv", script_file="/srv/run.sh")
 DAY = timedelta(days=1)
-MANY = 1_000
 
 
 @dataclass
@@ -208,9 +207,7 @@ class Following(RuleBasedStateMachine):
         return Listing(observations=jobs)
 
     def compare(self, listing: Listing) -> Comparison:
-        comparison = compare(
-            self.table.copy(), listing, self.last, set(), CLUSTER, self.now, DAY, MANY
-        )
+        comparison = compare(self.table.copy(), listing, self.last, set(), CLUSTER, self.now, DAY)
         ours = [r for r in comparison.changed if r.submitted_here]
         self.put(*ours)
         self.table.apply(

@@ -38,7 +38,7 @@ async def test_records_kept_by_default(world: World) -> None:
 @pytest.fixture
 async def tidy(tmp_path: Path) -> AsyncIterator[World]:
     """A service that keeps records for three days."""
-    async with World(directory=tmp_path, records_kept_days=3) as world:
+    async with World(directory=tmp_path, settings={"records_kept_days": 3}) as world:
         yield world
 
 
@@ -97,7 +97,7 @@ async def test_scheduler_records_kept_open_submission(
 
 
 async def test_records_kept_while_listed(tmp_path: Path) -> None:
-    async with World(directory=tmp_path, records_kept_days=1 / 86400) as world:
+    async with World(directory=tmp_path, settings={"records_kept_days": 1 / 86400}) as world:
         uid = await finished(world)
         world.clock.forward(86000)
         await world.retention.sweep()

@@ -15,6 +15,7 @@ from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation
 from hpcq.schedulers.base import Listing, SchedulerBackend
 from hpcq.services.batching import QueryBatcher
 from hpcq.services.circuit_breaker import is_away
+from hpcq.services.settings import ServiceSettings
 from hpcq.storage.jobs import JobStore
 
 __all__ = ["JobLookup"]
@@ -49,13 +50,13 @@ class JobLookup:
         backend: SchedulerBackend,
         store: JobStore,
         cluster_id: str,
-        interval_seconds: float,
+        settings: ServiceSettings,
         clock: Callable[[], datetime],
     ) -> None:
         self._backend = backend
         self._store = store
         self._cluster_id = cluster_id
-        self._interval_seconds = interval_seconds
+        self._interval_seconds = settings.poll_interval_seconds
         self._now = clock
         self._answers: OrderedDict[NativeId, _Answers] = OrderedDict()
         self._asked_at: OrderedDict[NativeId, float] = OrderedDict()

@@ -22,6 +22,7 @@ from hpcq.services.listing.job_entry import JobEntry, entries_of
 from hpcq.services.listing.job_listing import JobListing
 from hpcq.services.listing.job_table import JobTable
 from hpcq.services.listing.wire import WireFormat
+from hpcq.services.settings import ServiceSettings
 from hpcq.storage.jobs import JobStore
 
 __all__ = [
@@ -108,7 +109,7 @@ class Pagination:
         table: where the listing is.
         store: where the rest is.
         wire: how jobs are written.
-        listed_for: how long a finished job stays in the listing.
+        settings: how long a finished job stays in the listing.
         clock: the present, aware.
     """
 
@@ -117,13 +118,13 @@ class Pagination:
         table: JobTable,
         store: JobStore,
         wire: WireFormat,
-        listed_for: timedelta,
+        settings: ServiceSettings,
         clock: Callable[[], datetime],
     ) -> None:
         self._table = table
         self._store = store
         self._wire = wire
-        self._listed_for = listed_for
+        self._listed_for = timedelta(seconds=settings.finished_jobs_listed_seconds)
         self._now = clock
 
     def rest(self, listing: JobListing) -> Cursor | None:

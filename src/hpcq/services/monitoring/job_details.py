@@ -20,12 +20,15 @@ from hpcq.services.batching import QueryBatcher
 from hpcq.services.listing.job_entry import JobEntry
 from hpcq.services.listing.job_table import JobTable
 from hpcq.services.listing.publisher import JobPublisher
+from hpcq.services.settings import ServiceSettings
 
 __all__ = ["DetailsReader", "UsageReader"]
 
 _log = structlog.get_logger("hpcq.monitor")
 
 _PATIENCE_SECONDS = 2.0
+# A job that somebody read is asked about for so long.
+_INTEREST = timedelta(minutes=1)
 
 
 class DetailsReader:
@@ -35,7 +38,7 @@ class DetailsReader:
         backend: the scheduler.
         table: the jobs.
         publisher: publishes the details.
-        again_seconds: time until a job without an answer is asked about again.
+        settings: the interval of polls.
         clock: the present, aware.
     """
 
@@ -44,13 +47,14 @@ class DetailsReader:
         backend: SchedulerBackend,
         table: JobTable,
         publisher: JobPublisher,
-        again_seconds: float,
+        settings: ServiceSettings,
         clock: Callable[[], datetime],
     ) -> None:
         self._backend = backend
         self._table = table
         self._publisher = publisher
-        self._again_seconds = again_seconds
+        # Until a job without an answer is asked about again.
+        self._again_seconds = settings.poll_interval_seconds
         self._now = clock
         self._answered: set[JobUid] = set()
         self._asked_at: dict[JobUid, float] = {}
@@ -109,8 +113,7 @@ class UsageReader:
     Args:
         backend: the scheduler.
         table: the jobs.
-        every: time from one question to the next.
-        interest_for: time for which a job that somebody read is asked about.
+        settings: the time from one question to the next.
         clock: the present, aware.
     """
 
@@ -118,14 +121,12 @@ class UsageReader:
         self,
         backend: SchedulerBackend,
         table: JobTable,
-        every: timedelta,
-        interest_for: timedelta,
+        settings: ServiceSettings,
         clock: Callable[[], datetime],
     ) -> None:
         self._backend = backend
         self._table = table
-        self._every = every
-        self._interest_for = interest_for
+        self._every = timedelta(seconds=settings.usage_interval_seconds)
         self._now = clock
         self._viewed_at: dict[JobUid, datetime] = {}
         self._all_viewed_at: datetime | None = None
@@ -144,7 +145,7 @@ class UsageReader:
         at = self._now()
         if self._asked_at is not None and at - self._asked_at < self._every:
             return []
-        horizon = at - self._interest_for
+        horizon = at - _INTEREST
         self._viewed_at = {uid: t for uid, t in self._viewed_at.items() if t >= horizon}
         all_running = self._all_viewed_at is not None and self._all_viewed_at >= horizon
         entries = list(self._table.entries.values())

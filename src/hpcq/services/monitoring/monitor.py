@@ -18,7 +18,7 @@ from hpcq.schedulers.base import Listing, SchedulerBackend
 from hpcq.services.listing.job_table import JobTable
 from hpcq.services.listing.publisher import JobPublisher
 from hpcq.services.monitoring.job_details import UsageReader
-from hpcq.services.monitoring.reconcile import Comparison, compare
+from hpcq.services.monitoring.reconcile import LISTED_AT_MOST, Comparison, compare
 from hpcq.services.monitoring.vanished_jobs import VanishedJobs
 from hpcq.services.settings import ServiceSettings
 from hpcq.services.submission.recovery import SubmissionRecovery
@@ -123,7 +123,6 @@ class Monitor:
         usage: UsageReader,
         cluster_id: str,
         settings: ServiceSettings,
-        listed_at_most: int,
         clock: Callable[[], datetime],
     ) -> None:
         self._backend = backend
@@ -136,7 +135,6 @@ class Monitor:
         self._cluster_id = cluster_id
         self._interval_seconds = settings.poll_interval_seconds
         self._listed_for = timedelta(seconds=settings.finished_jobs_listed_seconds)
-        self._listed_at_most = listed_at_most
         self._now = clock
         self._memory = _Memory()
         self._woken = asyncio.Event()
@@ -153,7 +151,7 @@ class Monitor:
         news = await self._store.news(since=None)
         horizon = self._now() - self._listed_for
         # One more: when it leaves, it is known that there are others.
-        remembered = await self._store.open_or_recent(horizon, self._listed_at_most + 1)
+        remembered = await self._store.open_or_recent(horizon, LISTED_AT_MOST + 1)
         # A change of a job that was under way has lost its answer.
         known = [job_changes.left_to_scheduler(record) for record in remembered]
         await self._show_stored(known, news.as_of)
@@ -278,7 +276,6 @@ class Monitor:
                 self._cluster_id,
                 asked_at,
                 self._listed_for,
-                self._listed_at_most,
             )
             contradictions = self._report(listing, comparison)
             before = self._table.as_of

@@ -12,7 +12,10 @@ from hpcq.domain.states import WAITS_AGAIN
 from hpcq.schedulers.base import Listing
 from hpcq.services.listing.job_table import JobIndex
 
-__all__ = ["Comparison", "Retired", "compare", "retired"]
+__all__ = ["LISTED_AT_MOST", "Comparison", "Retired", "compare", "retired"]
+
+LISTED_AT_MOST = 20_000
+"""The number of jobs submitted here that stay in the table after their end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,6 @@ def compare(
     cluster_id: str,
     at: datetime,
     listed_for: timedelta,
-    listed_at_most: int,
 ) -> Comparison:
     """Compare a listing with the jobs in the table.
 
@@ -73,8 +75,7 @@ def compare(
             older than what is known of them.
         cluster_id: this deployment's name.
         at: when the listing was asked for, aware.
-        listed_for: how long our own jobs stay after their end.
-        listed_at_most: how many of those stay, the newest.
+        listed_for: how long our own jobs stay after their end, the newest `LISTED_AT_MOST`.
     """
     result = Comparison()
     present: set[JobUid] = set()
@@ -95,7 +96,7 @@ def compare(
     result.unclear += _still_to_be_cancelled(index, present)
     present.update(_uids_of_unreadable(index, listing))
     over = _miss(result, index, present | locally_changed)
-    retiring = retired(over, at - listed_for, listed_at_most)
+    retiring = retired(over, at - listed_for, LISTED_AT_MOST)
     result.gone += retiring.uids
     result.complete_since = retiring.newest
     return result

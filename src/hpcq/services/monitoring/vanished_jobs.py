@@ -13,6 +13,7 @@ from hpcq.domain.states import JobState
 from hpcq.domain.units import format_time
 from hpcq.schedulers.base import Listing, SchedulerBackend
 from hpcq.services.listing.job_table import JobTable
+from hpcq.services.settings import ServiceSettings
 
 __all__ = ["VanishedJobs"]
 
@@ -56,20 +57,20 @@ class VanishedJobs:
     Args:
         backend: the scheduler, for its accounting.
         table: the jobs.
-        first_wait: time from the first search to the second.
-        at_most: time after which the search for a job is given up.
+        settings: the time from the first search to the second, and that after which the search
+            for a job is given up.
 
     Attributes:
         incomplete: ended jobs whose usage is missing because the accounting was away.
     """
 
     def __init__(
-        self, backend: SchedulerBackend, table: JobTable, first_wait: timedelta, at_most: timedelta
+        self, backend: SchedulerBackend, table: JobTable, settings: ServiceSettings
     ) -> None:
         self._backend = backend
         self._table = table
-        self._first_wait = first_wait
-        self._at_most = at_most
+        self._first_wait = timedelta(seconds=settings.poll_interval_seconds)
+        self._at_most = timedelta(seconds=settings.undetermined_rechecked_seconds)
         self._rechecks: dict[JobUid, _Recheck] = {}
         self.incomplete: set[JobUid] = set()
 

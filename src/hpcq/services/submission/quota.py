@@ -7,6 +7,7 @@ from hpcq.domain.errors import QuotaExceeded
 from hpcq.domain.jobs import JobUid
 from hpcq.domain.principals import Principal, Role
 from hpcq.services.listing.job_table import JobTable
+from hpcq.services.settings import ServiceSettings
 
 __all__ = ["JobQuota"]
 
@@ -19,12 +20,12 @@ class JobQuota:
 
     Args:
         table: knows the jobs.
-        most: how many jobs each user may have; None for no limit.
+        settings: how many jobs each user may have.
     """
 
-    def __init__(self, table: JobTable, most: int | None) -> None:
+    def __init__(self, table: JobTable, settings: ServiceSettings) -> None:
         self._table = table
-        self._most = most
+        self._most = settings.max_jobs_per_user
         # Those that are being submitted; the table shows each of them at some moment.
         self._coming: dict[str, set[JobUid]] = {}
 
