@@ -11,9 +11,8 @@ from urllib.parse import quote
 import structlog
 from fastapi.responses import Response
 
-from hpcq.api import event_stream
-from hpcq.api.placed_answer import PlacedAnswer, event_answer
 from hpcq.api.problems import plain_problem
+from hpcq.api.streamed_answers import HEARTBEAT, PlacedAnswer, encode_event, event_answer
 from hpcq.domain.errors import HpcqError
 from hpcq.execution.opened import OpenedFile
 from hpcq.services.output.follow_events import Ended, Piece, Restarted, Waiting
@@ -96,18 +95,18 @@ async def _events(followed: Followed) -> AsyncIterator[bytes]:
                 # A character that is not complete yet comes with the next event.
                 end = told.offset + len(told.data) - len(decoder.getstate()[0])
                 if text:
-                    yield event_stream.encode_event({"text": text}, event_id=end)
+                    yield encode_event({"text": text}, event_id=end)
             elif isinstance(told, Restarted):
                 decoder.reset()
-                yield event_stream.encode_event({}, event_id=0, kind="restart")
+                yield encode_event({}, event_id=0, kind="restart")
             elif isinstance(told, Ended):
                 text = decoder.decode(b"", final=True)
                 if text:
-                    yield event_stream.encode_event({"text": text})
+                    yield encode_event({"text": text})
                 data = {"state": told.record.state, "detail": told.missing}
-                yield event_stream.encode_event(data, kind="end")
+                yield encode_event(data, kind="end")
             else:
-                yield event_stream.HEARTBEAT
+                yield HEARTBEAT
     except HpcqError as error:
         # The head of the answer is sent. A client that comes back learns what it is, or goes on.
         _log.info("output.follow_ended", reason=error.detail)

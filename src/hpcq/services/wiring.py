@@ -21,7 +21,7 @@ from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.cluster import ClusterReader
 from hpcq.services.deliveries.dispatcher import Dispatcher
 from hpcq.services.deliveries.transport import Transport
-from hpcq.services.events.feed import EventFeed
+from hpcq.services.event_feed import EventFeed
 from hpcq.services.job_changer import JobChanger
 from hpcq.services.job_reader import JobReader
 from hpcq.services.job_updates import JobUpdater

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.unit.api.conftest import App, running
 
-from hpcq.api import placed_answer
+from hpcq.api import streamed_answers
 from hpcq.domain.principals import UNASKED, Method, Principal, Role
 from hpcq.schedulers.testing.waiting import eventually
 
@@ -27,7 +27,7 @@ async def test_event_stream_reader_rights_changed(
     plugin: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It ends before it tells of a job that the reader may see no more."""
-    monkeypatch.setattr(placed_answer, "_RECHECKED_SECONDS", 0.0)
+    monkeypatch.setattr(streamed_answers, "_RECHECKED_SECONDS", 0.0)
     async with running(tmp_path) as app:
         rights = [ANA]
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.unit.api.conftest import App, running
 
-from hpcq.api import placed_answer
+from hpcq.api import streamed_answers
 from hpcq.domain.errors import NotAuthenticated
 from hpcq.domain.jobs import NativeId
 from hpcq.schedulers.testing.waiting import eventually
@@ -316,7 +316,7 @@ async def test_follow_readers_limit(plugin: None, tmp_path: Path) -> None:
 async def test_follow_rights_revoked(
     plugin: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(placed_answer, "_RECHECKED_SECONDS", 0.0)
+    monkeypatch.setattr(streamed_answers, "_RECHECKED_SECONDS", 0.0)
     async with running(tmp_path) as app:
         run = await _run(app)
         run.out.write_text("one\n")

@@ -10,8 +10,8 @@ from tests.unit.storage.kit import T0, Store, add, ended, job, opened
 
 from hpcq.domain.errors import EventsGone
 from hpcq.domain.jobs import JobUid
-from hpcq.services.events import feed as module
-from hpcq.services.events.feed import EventFeed
+from hpcq.services import event_feed as module
+from hpcq.services.event_feed import EventFeed
 from hpcq.storage.pruning import Pruner
 
 pytestmark = pytest.mark.anyio

@@ -20,8 +20,9 @@ from hpcq.execution.account_files import AccountFiles
 from hpcq.execution.accounts import Accounts
 from hpcq.schedulers.testing import FakeScheduler
 from hpcq.schedulers.testing.waiting import until
-from hpcq.services.submission import account_looks, path_threads
+from hpcq.services.submission import path_threads, visit
 from hpcq.services.submission.paths import PathChecker
+from hpcq.services.submission.visit import Mounts, Visit
 
 SOURCES = Path(__file__).parents[3] / "src"
 
@@ -46,7 +47,7 @@ def hung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         return read_link(path)
 
     points = frozenset({"/", str(mount)})
-    monkeypatch.setattr(path_threads, "_mount_points", lambda: points)
+    monkeypatch.setattr(visit, "_mount_points", lambda: points)
     monkeypatch.setattr(os, "readlink", hanging)
     (tmp_path / "link").symlink_to(mount)
     yield mount
@@ -74,11 +75,11 @@ async def test_mount_hung_others_unaffected(good: JobSpec, hung: Path, through: 
 
 @pytest.mark.anyio
 async def test_mount_recovered(good: JobSpec, tmp_path: Path) -> None:
-    mounts = path_threads.Mounts()
-    visits = [path_threads.Visit(mounts) for _ in range(8)]
-    for visit in visits:
-        visit.enter(str(tmp_path))
-    late = path_threads.Visit(mounts)
+    mounts = Mounts()
+    visits = [Visit(mounts) for _ in range(8)]
+    for one in visits:
+        one.enter(str(tmp_path))
+    late = Visit(mounts)
     with pytest.raises(PathUnavailable):
         late.enter(str(tmp_path))
     visits[0].leave()
@@ -179,7 +180,7 @@ async def test_account_helper_stopped(good: JobSpec, monkeypatch: pytest.MonkeyP
             stopped.append(self._process.process)
             return super().__enter__()
 
-    monkeypatch.setattr(account_looks, "AccountFiles", Stopped)
+    monkeypatch.setattr(path_threads, "AccountFiles", Stopped)
     checker = PathChecker(FakeScheduler(), 5.0, accounts=Accounts(None, 1))
     try:
         job = replace(good, run_as="nobody")

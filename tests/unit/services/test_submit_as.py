@@ -27,7 +27,7 @@ from hpcq.domain.principals import Method, Principal, Role
 from hpcq.execution.accounts import Account, Accounts
 from hpcq.execution.files import OwnFiles
 from hpcq.schedulers.testing.fake import FakeScheduler
-from hpcq.services.submission import account_looks, path_threads
+from hpcq.services.submission import path_threads
 from hpcq.services.submission.paths import PathChecker
 
 pytestmark = pytest.mark.anyio
@@ -80,7 +80,7 @@ def looked_as(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         looked.append(account)
         yield HereFiles()
 
-    monkeypatch.setattr(account_looks, "AccountFiles", files)
+    monkeypatch.setattr(path_threads, "AccountFiles", files)
     return looked
 
 
@@ -236,7 +236,7 @@ async def test_script_unreadable_for_account(world: World, monkeypatch: pytest.M
     def files(_account: str, _seconds: float) -> Iterator[HereFiles]:
         yield Closed()
 
-    monkeypatch.setattr(account_looks, "AccountFiles", files)
+    monkeypatch.setattr(path_threads, "AccountFiles", files)
     with pytest.raises(InvalidSpec, match="by the account 'nobody': Permission denied"):
         await world.submitter.submit(ANA, world.spec)
     assert world.scheduler.submitted == {}

@@ -10,20 +10,19 @@ from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import Response
 from pydantic import Field, field_validator
 
-from hpcq.api import event_stream
 from hpcq.api.context import Context, ContextDependency, PrincipalDependency
 from hpcq.api.job_query import JobFilterQuery, criteria_of
-from hpcq.api.placed_answer import event_answer, while_allowed
 from hpcq.api.problems import responses
 from hpcq.api.requests import RequestModel
 from hpcq.api.routers.jobs import JobId
+from hpcq.api.streamed_answers import HEARTBEAT, encode_event, event_answer, while_allowed
 from hpcq.domain.errors import HpcqError, NotAuthorized, WrongState
 from hpcq.domain.events import Event, EventKind
 from hpcq.domain.job_filter import JobFilter
 from hpcq.domain.jobs import JobUid
 from hpcq.domain.principals import Principal
 from hpcq.domain.units import format_time
-from hpcq.services.events.selection import EventSelection
+from hpcq.services.event_feed import EventSelection
 
 __all__ = ["router"]
 
@@ -196,11 +195,11 @@ async def _events(
         async for batch in followed:
             for event in await selection.choose(batch, principal):
                 data = {"timestamp": format_time(event.at), "uid": str(event.uid), **event.data}
-                yield event_stream.encode_event(data, event_id=event.number, kind=event.kind)
+                yield encode_event(data, event_id=event.number, kind=event.kind)
                 silent_since = clock()
             if clock() - silent_since >= _HEARTBEAT_SECONDS:
                 # The first of them shows the reader that the stream has begun.
-                yield event_stream.HEARTBEAT
+                yield HEARTBEAT
                 silent_since = clock()
     except HpcqError as error:
         # The head of the answer is sent. A client that comes back learns what it is, or goes on.

@@ -8,11 +8,10 @@ import msgspec
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
 
-from hpcq.api import event_stream
 from hpcq.api.context import Context, ContextDependency, PrincipalDependency
-from hpcq.api.placed_answer import event_answer, while_allowed
 from hpcq.api.problems import responses
 from hpcq.api.requests import NoQuery
+from hpcq.api.streamed_answers import HEARTBEAT, encode_event, event_answer, while_allowed
 from hpcq.domain.errors import NotAuthorized
 from hpcq.domain.jobs import JobUid
 from hpcq.domain.principals import Principal
@@ -87,10 +86,10 @@ async def _changes(
             if changes is not None and is_known:
                 yield _encode_changes(table, changes, freshness, version)
             else:
-                yield event_stream.encode_event({}, event_id=version, kind="reload")
+                yield encode_event({}, event_id=version, kind="reload")
         elif clock() - said_at >= _HEARTBEAT_SECONDS:
             said_at = clock()
-            yield event_stream.HEARTBEAT
+            yield HEARTBEAT
         await asyncio.sleep(_LOOK_SECONDS)
 
 
@@ -106,4 +105,4 @@ def _encode_changes(
         "asOf": None if freshness.as_of is None else format_time(freshness.as_of),
         "stale": freshness.stale,
     }
-    return event_stream.encode_event(msgspec.json.encode(told), event_id=version, kind="jobs")
+    return encode_event(msgspec.json.encode(told), event_id=version, kind="jobs")

@@ -9,11 +9,11 @@ from pydantic import Field
 
 from hpcq.api.context import ContextDependency, PrincipalDependency
 from hpcq.api.file_answers import attachment, file_answer, follow_answer
-from hpcq.api.placed_answer import while_allowed
 from hpcq.api.problems import responses
 from hpcq.api.requests import NoQuery, RequestModel
 from hpcq.api.routers.jobs import JobId
 from hpcq.api.schemas import FileOut, FolderOut
+from hpcq.api.streamed_answers import while_allowed
 from hpcq.domain.principals import Principal
 
 __all__ = ["router"]

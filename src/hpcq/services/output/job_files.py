@@ -18,8 +18,8 @@ from hpcq.execution.files import is_within
 from hpcq.execution.opened import Bounds, OpenedFile, check_folder, check_opened
 from hpcq.services.job_reader import JobReader
 from hpcq.services.output.folder import Folder, read_folder
-from hpcq.services.submission.account_looks import AccountLooks
-from hpcq.services.submission.path_threads import PathThreads, Visit
+from hpcq.services.submission.path_threads import PathThreads
+from hpcq.services.submission.visit import Visit
 
 __all__ = ["JobFiles", "has_started"]
 
@@ -57,8 +57,7 @@ class JobFiles:
         self._bounds = bounds
         self.has_folders = has_folders
         # Of its own: those who read much take no thread from those who submit.
-        self._threads = PathThreads(timeout_seconds)
-        self._looks = AccountLooks(self._threads, timeout_seconds, accounts, bounds.allowed)
+        self._threads = PathThreads(timeout_seconds, accounts, bounds.allowed)
 
     async def find(self, principal: Principal, job_id: str) -> JobRecord:
         """Return a job whose output and files a principal may read.
@@ -183,7 +182,7 @@ class JobFiles:
 
     async def _look(self, record: JobRecord, look: Callable[[Visit], _T]) -> _T:
         try:
-            return await self._looks.look(await self._account_of(record), look)
+            return await self._threads.run_as(await self._account_of(record), look)
         except OSError as error:
             raise _error_of(error) from None
 

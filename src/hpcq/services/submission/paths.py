@@ -27,8 +27,8 @@ from hpcq.execution.files import is_within
 from hpcq.execution.protocol import Files
 from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.programs.request import split_legacy_command
-from hpcq.services.submission.account_looks import AccountLooks
-from hpcq.services.submission.path_threads import PathThreads, Visit
+from hpcq.services.submission.path_threads import PathThreads
+from hpcq.services.submission.visit import Visit
 
 __all__ = ["PathChecker"]
 
@@ -74,8 +74,7 @@ class PathChecker:
         self._wait_seconds = wait_seconds
         self._max_script_bytes = max_script_bytes
         self._accounts = accounts
-        self._threads = PathThreads(timeout_seconds)
-        self._looks = AccountLooks(self._threads, timeout_seconds, accounts, allowed)
+        self._threads = PathThreads(timeout_seconds, accounts, allowed)
 
     async def account_of(self, user: str) -> str | None:
         """Return the account in whose name a user submits; None for the service's own.
@@ -130,7 +129,7 @@ class PathChecker:
         pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
-                return await self._looks.look(
+                return await self._threads.run_as(
                     spec.run_as, lambda visit: _check(spec, self._backend, self._most_bytes, visit)
                 )
             except _NotThere as missing:
@@ -149,7 +148,7 @@ class PathChecker:
             visit.enter(spec.script_file)
             return _read_script(spec.script_file, self._most_bytes, visit)
 
-        return await self._looks.look(spec.run_as, read)
+        return await self._threads.run_as(spec.run_as, read)
 
     @property
     def _most_bytes(self) -> int:

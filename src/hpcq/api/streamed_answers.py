@@ -1,24 +1,30 @@
-"""Streamed answers, of which there are only so many, to readers who may lose their rights."""
+"""Streamed answers, of which there are only so many, to readers who may lose their rights.
+
+Server-sent events are text as the HTML standard defines it.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TypeVar
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from hpcq.api import event_stream
 from hpcq.api.context import Context
 from hpcq.api.guard import principal_now
 from hpcq.domain.principals import Principal
 from hpcq.services.readers import Place
 
-__all__ = ["PlacedAnswer", "event_answer", "while_allowed"]
+__all__ = ["HEARTBEAT", "PlacedAnswer", "encode_event", "event_answer", "while_allowed"]
 
 _T = TypeVar("_T")
 
 _RECHECKED_SECONDS = 10.0
+_HEADERS: Mapping[str, str] = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+HEARTBEAT = b": waiting\n\n"
+"""A comment: the stream is alive."""
 
 
 class PlacedAnswer(StreamingResponse):
@@ -33,9 +39,28 @@ class PlacedAnswer(StreamingResponse):
 
 def event_answer(events: AsyncIterator[bytes], place: Place) -> PlacedAnswer:
     """Return a stream of server-sent events as an answer."""
-    answer = PlacedAnswer(events, media_type=event_stream.MEDIA_TYPE, headers=event_stream.HEADERS)
+    answer = PlacedAnswer(events, media_type="text/event-stream", headers=_HEADERS)
     answer.place = place
     return answer
+
+
+def encode_event(
+    data: object | bytes, *, event_id: object = None, kind: str | None = None
+) -> bytes:
+    """Return one event.
+
+    Args:
+        data: its content, written as JSON on one line; bytes are such a line already.
+        event_id: the place from which a client that comes back goes on.
+        kind: the name of the event; None for ``message``.
+    """
+    lines = [] if event_id is None else [f"id: {event_id}"]
+    if kind is not None:
+        lines.append(f"event: {kind}")
+    if not isinstance(data, bytes):
+        data = json.dumps(data, ensure_ascii=False).encode("utf-8", "replace")
+    head = "".join(f"{line}\n" for line in lines)
+    return b"%sdata: %s\n\n" % (head.encode(), data)
 
 
 async def while_allowed(

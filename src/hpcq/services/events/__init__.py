@@ -1,1 +1,0 @@
-"""Events of jobs, for readers who follow them."""
