@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from fastapi.routing import APIRoute
 
 from hpcq.auth.settings import AuthSettings
-from hpcq.domain.principals import Scope
+from hpcq.domain.principals import Method, Scope
 
 __all__ = [
     "FOR_NOBODY_TOO",
@@ -87,8 +87,8 @@ OPEN_FOLDERS = ("/", "/assets", "/help")
 """The folders of files that hold no data of the site: the page itself, and the documentation."""
 FOR_NOBODY_TOO = frozenset({"getSession", "deleteSession", "beginLogin", "finishLogin"})
 """The routes that answer those too whom the service does not know: a page has to show its login."""
-LOGINS = frozenset({"createSession", "finishLogin"})
-"""The routes whose refusals (401) count as failed logins."""
+LOGINS = {"createSession": Method.TOKEN, "finishLogin": Method.OIDC}
+"""The routes of logins, whose refusals (401) count as failed ones, and what each takes."""
 UNCOUNTED = frozenset({"healthReady"})
 """The routes whose requests do not count for ``MAX_REQUESTS_PER_SECOND``."""
 

@@ -45,6 +45,14 @@ __all__ = ["Guard", "connection_of", "headers_of", "principal_now"]
 _ENCODED_SLASH = b"%2f"
 _HARMLESS = ("GET", "HEAD", "OPTIONS")
 _REFUSALS = (401, 403, 421)
+# A login without a need (200) is none.
+_LOGIN_OUTCOMES: Mapping[object, str] = {
+    201: "success",
+    303: "success",
+    401: "refused",
+    429: "limited",
+    503: "unavailable",
+}
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -133,12 +141,14 @@ class Guard:
         finally:
             # The answer to a login of a browser leads to the page, also if it failed.
             status = answered["status"] = state.get("login_status", answered.get("status"))
-            is_login = target.operation in LOGINS
-            if is_login and status == http.HTTPStatus.UNAUTHORIZED:
+            login = LOGINS.get(target.operation or "")
+            if login is not None and status in _LOGIN_OUTCOMES:
+                context.sessions.logins[login, _LOGIN_OUTCOMES[status]] += 1
+            if login is not None and status == http.HTTPStatus.UNAUTHORIZED:
                 with contextlib.suppress(TooManyRequests):
                     from_where = self._address(connection, headers) or ""
                     self._failed_logins.count(from_where, time.monotonic())
-            if is_login or scope["method"] not in _HARMLESS or status in _REFUSALS:
+            if login is not None or scope["method"] not in _HARMLESS or status in _REFUSALS:
                 address = self._address(connection, headers)
                 context.audit.write(_audit_entry(scope, address, target, answered, context.table))
 

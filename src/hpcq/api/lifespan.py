@@ -124,7 +124,7 @@ async def lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         try:
             audit = _audit_log(settings)
             stack.callback(audit.close)
-            metrics.read_services(services, backend, audit)
+            metrics.read_services(services, backend, audit, sessions)
             app.state.context = Context(
                 **services.by_name(),
                 **_of_settings(settings, backend),

@@ -26,6 +26,7 @@ from starlette.types import Scope
 
 from hpcq import __version__
 from hpcq.auth.audit import AuditLog
+from hpcq.auth.sessions import Sessions
 from hpcq.domain.errors import CommandMissing, CommandTimedOut, HpcqError, OutputParseError
 from hpcq.domain.states import JobState
 from hpcq.domain.units import now
@@ -281,6 +282,18 @@ AUDIT: Sequence[Reading[AuditLog]] = (
         read=lambda audit: _one(audit.dropped),
     ),
 )
+LOGINS: Sequence[Reading[Sessions]] = (
+    Reading(
+        name="hpcq_logins_total",
+        meaning="Logins of browsers by method (token, oidc) and outcome: success, refused, "
+        "limited (after too many refused ones), or unavailable (the provider or the records).",
+        labels=("method", "outcome"),
+        read=lambda sessions: {
+            (method.value, outcome): count
+            for (method, outcome), count in sessions.logins.copy().items()
+        },
+    ),
+)
 LOG: Sequence[Reading[LogWriter]] = (
     Reading(
         name="hpcq_log_lines_dropped_total",
@@ -331,6 +344,7 @@ METRICS: Sequence[Metric] = (
     *CONNECTIONS,
     *LOG,
     *AUDIT,
+    *LOGINS,
     *BUILD,
 )
 """All metrics, but for those of the process and of Python, which the library knows."""
@@ -355,11 +369,14 @@ class Metrics:
         self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self.read(scheduler, BUILD)
 
-    def read_services(self, services: Services, backend: ResilientBackend, audit: AuditLog) -> None:
+    def read_services(
+        self, services: Services, backend: ResilientBackend, audit: AuditLog, sessions: Sessions
+    ) -> None:
         """Read them from these parts from now on."""
         self.read(services, SERVICES)
         self.read(backend, CIRCUITS)
         self.read(audit, AUDIT)
+        self.read(sessions, LOGINS)
 
     def read(self, source: S, readings: Sequence[Reading[S]]) -> None:
         """Read these of the metrics from ``source`` from now on."""

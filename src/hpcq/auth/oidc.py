@@ -34,6 +34,8 @@ TIMEOUT_SECONDS = 5.0
 """The longest time that the provider may take for an answer."""
 _LARGEST_ANSWER = 2**20
 _LONGEST_TOKEN = 16_384
+# While it is away, and no key is known: all who ask meanwhile share one answer.
+_AWAY_ASKED_AGAIN_SECONDS = 2.0
 CLOCKS_DIFFER_SECONDS = 30
 """The most seconds between our clock and the provider's."""
 
@@ -80,6 +82,7 @@ class OidcVerifier:
         )
         self._provider: Provider | None = None
         self._fetched_at = 0.0
+        self._problem: str | None = None
         self._fetching = asyncio.Lock()
 
     async def verify(self, text: str) -> OidcUser:
@@ -161,24 +164,28 @@ class OidcVerifier:
             kept_seconds: the greatest age of the description; None for an hour.
 
         Raises:
-            ProviderUnavailable: it cannot be asked, and never could.
+            ProviderUnavailable: it cannot be asked, or could not 2 s ago, and never could.
         """
         kept_seconds = _KEYS_KEPT_SECONDS if kept_seconds is None else kept_seconds
         asked_at = time.monotonic()
         async with self._fetching:
             if self._provider is not None and asked_at - self._fetched_at < kept_seconds:
                 return self._provider
+            problem = self._problem if self._provider is None else None
+            if problem is not None and asked_at - self._fetched_at < _AWAY_ASKED_AGAIN_SECONDS:
+                raise ProviderUnavailable(problem)
             # After a failure too, as long as there are keys: they stay good.
             self._fetched_at = time.monotonic()
             try:
                 self._provider = await self._fetch()
             except (httpx.HTTPError, JoseError, ValueError, KeyError, TypeError) as error:
                 if self._provider is None:
-                    self._fetched_at = 0.0
-                    raise ProviderUnavailable(
+                    self._fetched_at = time.monotonic()
+                    self._problem = (
                         f"The OpenID Connect provider {self._issuer} cannot be asked for its keys, "
                         f"so its tokens cannot be checked: {error or type(error).__name__}."
-                    ) from error
+                    )
+                    raise ProviderUnavailable(self._problem) from error
             return self._provider
 
     async def _fetch(self) -> Provider:

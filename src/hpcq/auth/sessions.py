@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Literal
@@ -10,7 +11,7 @@ from hpcq.auth.connections import Connection, is_encrypted
 from hpcq.auth.settings import AuthSettings
 from hpcq.auth.tokens import Remembered, digest_of
 from hpcq.domain.errors import SessionEnded
-from hpcq.domain.principals import Principal
+from hpcq.domain.principals import Method, Principal
 from hpcq.storage.sessions import Session, SessionStore
 
 __all__ = ["LOGIN", "LOGIN_SECONDS", "SESSION", "Cookies", "Sessions", "new_secret"]
@@ -98,6 +99,9 @@ class Sessions:
         store: knows the hashes of the cookies.
         settings: the methods of logins, and the longest life of a session.
         clock: the present, aware.
+
+    Attributes:
+        logins: how many logins of browsers there were, by method and outcome.
     """
 
     def __init__(
@@ -107,11 +111,15 @@ class Sessions:
         self._settings = settings
         self._now = clock
         self._sessions = Remembered(store.find)
+        self.logins: Counter[tuple[Method, str]] = Counter()
 
     async def begin(self, principal: Principal) -> tuple[str, datetime]:
         """Begin a session of somebody who logged in; return its cookie and its end."""
         begun = self._now()
-        ends = begun + timedelta(hours=self._settings.session_hours)
+        hours = self._settings.session_hours
+        if principal.method is Method.OIDC:
+            hours = min(hours, self._settings.oidc_session_hours)
+        ends = begun + timedelta(hours=hours)
         if principal.expires_at is not None:
             ends = min(ends, principal.expires_at)
         text = secrets.token_urlsafe(_RANDOM_BYTES)

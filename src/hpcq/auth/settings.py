@@ -300,6 +300,14 @@ class AuthSettings(Section):
         allowed="hours, above 0, at most 8784",
         example="8",
     )
+    oidc_session_hours: Annotated[float, Field(gt=0, le=24 * 366)] = setting(
+        4.0,
+        "The longest time that a browser stays logged in with the provider's accounts, if that is "
+        "less than SESSION_HOURS. Until then the session keeps its role, whatever the provider "
+        "takes away.",
+        allowed="hours, above 0, at most 8784",
+        example="1",
+    )
     job_visibility: Annotated[Literal["all", "own"], BeforeValidator(lower)] = setting(
         "all",
         "`own`: viewers and users see only their own jobs; a job of somebody else does not exist "

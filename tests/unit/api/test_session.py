@@ -1,6 +1,7 @@
 """Sessions of browsers: who gets a cookie, what it opens, and when it is over."""
 
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,7 +16,7 @@ from tests.unit.api.conftest import App, running
 from hpcq.auth import tokens
 from hpcq.auth.tokens import create_token
 from hpcq.config import Settings, deployment_of
-from hpcq.domain.principals import Method, Role, Scope
+from hpcq.domain.principals import Method, Principal, Role, Scope
 from hpcq.domain.units import now
 from hpcq.schedulers.testing.waiting import eventually
 from hpcq.storage.database import Database
@@ -144,6 +145,38 @@ async def test_session_expired(site: Site, monkeypatch: pytest.MonkeyPatch) -> N
         site.app.context.sessions, "_now", lambda: now() + timedelta(hours=12, seconds=1)
     )
     assert await site.user(cookie) is None
+
+
+async def test_session_of_provider_hours(plugin: None, tmp_path: Path) -> None:
+    oidc = {
+        "auth": (Method.TOKEN, Method.OIDC),
+        "oidc_issuer": "https://login.example",
+        "oidc_audience": "hpc-queue",
+        "oidc_roles": "*=user",
+        "session_hours": 12.0,
+        "oidc_session_hours": 2.0,
+    }
+    async for site in opened(tmp_path, **oidc):
+        sessions = site.app.context.sessions
+        for method, hours in ((Method.OIDC, 2), (Method.TOKEN, 12)):
+            principal = Principal(user="ana", role=Role.USER, method=method, sees_all=False)
+            text, ends = await sessions.begin(principal)
+            begun = (await sessions.verify(text)).created_at
+            assert ends - begun == timedelta(hours=hours)
+
+
+async def test_login_metrics(site: Site) -> None:
+    await site.log_in(await site.token())
+    for _ in range(11):
+        await site.log_in("hpcq_guess")
+    token = await site.token(Role.OPERATOR)
+    metrics = (await site.ask("GET", "/metrics", bearer(token))).text
+    counted = re.findall(r'^hpcq_logins_total{method="(\w+)",outcome="(\w+)"} (\d+)', metrics, re.M)
+    assert counted == [
+        ("token", "success", "1"),
+        ("token", "refused", "10"),
+        ("token", "limited", "1"),
+    ]
 
 
 async def test_logout(site: Site) -> None:

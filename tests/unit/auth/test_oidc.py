@@ -1,5 +1,6 @@
 """Tokens of an OpenID Connect provider that runs, rotates its keys, lies and goes away."""
 
+import asyncio
 import base64
 import hmac
 import json
@@ -34,17 +35,20 @@ class Provider:
         issuer: what it calls itself in its discovery document.
         asked: how often its keys were fetched.
         is_away: whether it answers with 503.
+        refused: how often it did.
     """
 
     def __init__(self) -> None:
         self.keys: list[Key] = [FIRST]
         self.asked = 0
         self.is_away = False
+        self.refused = 0
         provider = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 if provider.is_away:
+                    provider.refused += 1
                     self.send_error(503)
                     return
                 if self.path == "/.well-known/openid-configuration":
@@ -231,10 +235,20 @@ async def test_provider_down(provider: Provider, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ProviderUnavailable, match=provider.url):
         await checker.verify(provider.token())
     provider.is_away = False
+    monkeypatch.setattr(oidc, "_AWAY_ASKED_AGAIN_SECONDS", 0.0)
     await checker.verify(provider.token())
     provider.is_away = True
     monkeypatch.setattr(oidc, "_KEYS_KEPT_SECONDS", 0.0)
     assert (await checker.verify(provider.token())).user == "ana"
+
+
+async def test_provider_down_asked_once_for_many(provider: Provider) -> None:
+    checker = verifier(provider)
+    provider.is_away = True
+    tokens = [checker.verify(provider.token()) for _ in range(20)]
+    answers = await asyncio.gather(*tokens, return_exceptions=True)
+    assert {type(answer) for answer in answers} == {ProviderUnavailable}
+    assert provider.refused == 1
 
 
 async def test_provider_other_issuer(provider: Provider) -> None:
