@@ -34,7 +34,7 @@ _log = structlog.get_logger("hpcq.local")
 
 
 class RunFolders:
-    """What a job has on disk while it runs: run directory, script, folder and control group.
+    """Run directories, scripts, own folders and control groups of the jobs that run.
 
     Attributes:
         cgroups: the tree that has the control groups; None where there are none.

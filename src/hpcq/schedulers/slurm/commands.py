@@ -51,9 +51,7 @@ _UNTIL = "--endtime=now+1days"
 """sacct leaves out what began after its end time, which is the present unless it is told: all of
 the last minutes' jobs where the controller's clock is ahead of this machine's (seen in 22.05)."""
 
-# Columns in the order in which they are asked for; the free text comes last.
-FREE_QUEUE_COLUMNS = 4
-QUEUE_COLUMNS: Mapping[str, str] = {
+_FIRST_COLUMNS = {
     "id": "JobArrayID",
     "state": "State",
     "reason": "Reason",
@@ -62,6 +60,11 @@ QUEUE_COLUMNS: Mapping[str, str] = {
     "account": "Account",
     "submit": "SubmitTime",
     "start": "StartTime",
+}
+# Columns in the order in which they are asked for; the free text comes last.
+FREE_QUEUE_COLUMNS = 4
+QUEUE_COLUMNS: Mapping[str, str] = {
+    **_FIRST_COLUMNS,
     "limit": "TimeLimit",
     "slots": "NumCPUs",
     "hosts": "NodeList",
@@ -78,14 +81,7 @@ priority), so that a record that did not change is the same bytes again."""
 FREE_DETAIL_COLUMNS = 6
 
 DETAIL_COLUMNS: Mapping[str, str] = {
-    "id": "JobArrayID",
-    "state": "State",
-    "reason": "Reason",
-    "owner": "UserName",
-    "queue": "Partition",
-    "account": "Account",
-    "submit": "SubmitTime",
-    "start": "StartTime",
+    **_FIRST_COLUMNS,
     "end": "EndTime",
     "limit": "TimeLimit",
     "slots": "NumCPUs",
