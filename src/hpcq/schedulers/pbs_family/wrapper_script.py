@@ -73,9 +73,9 @@ def build_wrapper(
     run = ["exec"]
     if environment or forgotten or task_variable:
         run += ["/usr/bin/env", *(f"-u{name}" for name in forgotten)]
-        run += map(_word, _pairs(environment))
+        run += map(_quoted, _pairs(environment))
         run += [] if task_variable is None else [f'"{TASK_VARIABLE}=${task_variable}"']
-    run += [*_interpreter(script, shell, default_shell), _FILE, *map(_word, args), "</dev/null"]
+    run += [*_interpreter(script, shell, default_shell), _FILE, *map(_quoted, args), "</dev/null"]
     newline = "_hpcq_newline=$(printf '\\012.'); _hpcq_newline=${_hpcq_newline%.}"
     if signal_offset is not None:
         run.append("8<&-")
@@ -84,7 +84,7 @@ def build_wrapper(
         "#!/bin/sh",
         *_unpacked(script, 9),
         newline,
-        f"cd {_word(directory)} || exit 126",
+        f"cd {_quoted(directory)} || exit 126",
         *_redirections(stdout_path, stderr_path, task_variable, sweeps_home=sweeps_home),
         *(command if signal_offset is None else _watched(command, signal_offset)),
     ]
@@ -141,13 +141,13 @@ def _interpreter(script: bytes, shell: str | None, default: str | None) -> Itera
     """
     line = _INTERPRETER_LINE.match(script)
     if shell is not None:
-        yield _word(shell)
+        yield _quoted(shell)
     elif line is not None:
         yield from (
-            _word(part.decode("utf-8", "surrogateescape")) for part in line.groups() if part
+            _quoted(part.decode("utf-8", "surrogateescape")) for part in line.groups() if part
         )
     elif not script.startswith(b"\x7fELF"):
-        yield '"${SHELL:-/bin/sh}"' if default is None else _word(default)
+        yield '"${SHELL:-/bin/sh}"' if default is None else _quoted(default)
 
 
 def _redirections(
@@ -183,10 +183,10 @@ def _file(path: str) -> str:
 
 
 def _with_number(path: str) -> str:
-    return '"$_hpcq_number"'.join(_word(part) if part else "" for part in path.split(JOB_NUMBER))
+    return '"$_hpcq_number"'.join(_quoted(part) if part else "" for part in path.split(JOB_NUMBER))
 
 
-def _word(text: str) -> str:
+def _quoted(text: str) -> str:
     """Return one shell word with exactly these bytes, in ASCII on lines of moderate length."""
     parts = text.encode("utf-8", "surrogateescape").split(b"\n")
     return '"$_hpcq_newline"'.join(map(_without_newline, parts))

@@ -189,13 +189,13 @@ def parse_accounting_line(line: bytes) -> AccountingRecord:
     return AccountingRecord(
         number=NativeId(fields[5]),
         task=task or None,
-        is_slave=_word(more[1:2]) is not None,
-        queue=_word(fields[0:1]),
-        host=_word(fields[1:2]),
-        owner=_word(fields[3:4]),
+        is_slave=_known(more[1:2]) is not None,
+        queue=_known(fields[0:1]),
+        host=_known(fields[1:2]),
+        owner=_known(fields[3:4]),
         name=fields[4] or None,
-        account=_word(fields[6:7]),
-        project=_word(fields[31:32]),
+        account=_known(fields[6:7]),
+        project=_known(fields[31:32]),
         submitted=from_epoch(_seconds(fields[8])),
         started=from_epoch(_seconds(fields[9])),
         ended=from_epoch(_seconds(fields[10])),
@@ -205,7 +205,7 @@ def parse_accounting_line(line: bytes) -> AccountingRecord:
         cpu_seconds=_figure(fields[36]),
         memory_byte_seconds=_figure(fields[37]) * GIBIBYTE,
         io_bytes=_figure(fields[38]) * GIBIBYTE,
-        category=_word(fields[_CATEGORY : _CATEGORY + 1]) or "",
+        category=_known(fields[_CATEGORY : _CATEGORY + 1]) or "",
         io_wait_seconds=_figure(more[0]),
         max_memory_bytes=_figure(more[2]),
     )
@@ -246,7 +246,7 @@ def _parsed(lines: Iterable[bytes]) -> tuple[list[AccountingRecord], list[ParseF
     return records, unreadable
 
 
-def _word(texts: Sequence[str]) -> str | None:
+def _known(texts: Sequence[str]) -> str | None:
     return texts[0] if texts and texts[0] not in ("", "NONE") else None
 
 

@@ -71,13 +71,13 @@ def _record(fields: Mapping[str, str]) -> AccountingRecord:
     return AccountingRecord(
         number=number,
         task=int(task) if task.isdecimal() and task != "0" else None,
-        is_slave=_word(fields.get("pe_taskid")) is not None,
-        queue=_word(fields.get("qname")),
-        host=_word(fields.get("hostname")),
-        owner=_word(fields.get("owner")),
+        is_slave=_known(fields.get("pe_taskid")) is not None,
+        queue=_known(fields.get("qname")),
+        host=_known(fields.get("hostname")),
+        owner=_known(fields.get("owner")),
         name=fields.get("jobname") or None,
-        account=_word(fields.get("account")),
-        project=_word(fields.get("project")),
+        account=_known(fields.get("account")),
+        project=_known(fields.get("project")),
         submitted=_date(fields.get("qsub_time")),
         started=_date(fields.get("start_time")),
         ended=_date(fields.get("end_time")),
@@ -89,11 +89,11 @@ def _record(fields: Mapping[str, str]) -> AccountingRecord:
         io_bytes=_bytes(fields.get("io", "0"), bare=GIBIBYTE),
         io_wait_seconds=_seconds(fields.get("iow", "0")),
         max_memory_bytes=_bytes(fields.get("maxvmem", "0"), bare=1),
-        category=_word(fields.get("category")) or "",
+        category=_known(fields.get("category")) or "",
     )
 
 
-def _word(text: str | None) -> str | None:
+def _known(text: str | None) -> str | None:
     return None if text is None or text in _NOTHING else text
 
 

@@ -80,7 +80,7 @@ def observe(attributes: Attributes, account: str | None, now: datetime) -> Obser
     owner = attributes.get("Job_Owner", "").partition("@")[0] or None
     key = _key_of(attributes, variables) if account is None or owner == account else None
     outcome = outcome_of(status, started=has_run, wrapped=key is not None) if ended else None
-    word = _word(attributes, letter, outcome)
+    word = _meaning_of(attributes, letter, outcome)
     finished = (
         parse_local_time(attributes.get("comp_time") or attributes.get("mtime")) if ended else None
     )
@@ -170,7 +170,7 @@ def _variable(text: str, begin: re.Pattern[str]) -> str | None:
     return found
 
 
-def _word(attributes: Attributes, letter: str, outcome: Outcome | None) -> StateMeaning:
+def _meaning_of(attributes: Attributes, letter: str, outcome: Outcome | None) -> StateMeaning:
     if outcome is not None:
         comment = attributes.get("comment", "")
         is_told = comment.startswith(_DELETED_FOR)
