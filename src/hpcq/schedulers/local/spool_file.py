@@ -145,7 +145,7 @@ class SpoolFile:
                 closed = SchedulerUnavailable("The spool is closed: this service is ending.")
                 results = [closed] * len(batch)
             for (_, future), result in zip(batch, results, strict=True):
-                _set_result(future, result)
+                _set_result(future, result, self._path)
         self._writer = None
 
     def _run_batch(self, batch: Sequence[tuple[_Step, object]]) -> list[object]:
@@ -199,13 +199,13 @@ class SpoolFile:
             ) from error
 
 
-def _set_result(future: asyncio.Future[object], result: object) -> None:
+def _set_result(future: asyncio.Future[object], result: object, path: Path) -> None:
     if future.done():
         return
     if isinstance(result, sqlite3.Error):
         is_full = getattr(result, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
         kind = NothingWritten if is_full else SchedulerUnavailable
-        result = kind(f"The spool cannot be used: {result}.")
+        result = kind(f"The spool {str(path)!r} cannot be used: {result}.")
     if isinstance(result, Exception):
         future.set_exception(result)
     else:
