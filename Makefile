@@ -71,7 +71,8 @@ page: $(READY_TO_RUN) ## Build the page of the service from web/ (with the machi
 
 screenshots: $(READY_TO_DEVELOP) page ## Take the pictures of the documentation anew
 	@mkdir -p docs/images
-	@SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/browser/test_screenshots.py
+	@SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/browser/test_screenshots.py \
+	    tests/browser/test_screenshots_compared.py
 
 lock: $(READY_TO_DEVELOP) ## Write requirements*.txt anew, with the newest versions
 	@scripts/lock.sh
