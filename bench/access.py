@@ -17,6 +17,7 @@ import uvloop
 
 from bench.scale import waiting
 from hpcq.domain import job_merge
+from hpcq.domain.principals import Person
 from hpcq.domain.units import now
 from hpcq.schedulers.testing.service import Service
 from hpcq.services.listing.job_entry import Freshness
@@ -88,7 +89,7 @@ async def views() -> None:
     ratios = []
     for _ in range(TURNS):
         seconds = []
-        for users in ([None], [f"user-{n}" for n in range(USERS)]):
+        for users in ([None], [Person(f"user-{n}", f"user-{n}") for n in range(USERS)]):
             table = JobTable(WireFormat("1"))
             table.apply(records, as_of=at)
             began = time.perf_counter()

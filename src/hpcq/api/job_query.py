@@ -188,7 +188,7 @@ class JobFilterQuery(RequestModel):
             criteria=criteria,
             order=order,
             with_archived=archived,
-            user=None if principal.sees_all else principal.user,
+            person=principal.view,
         )
 
     @functools.cached_property

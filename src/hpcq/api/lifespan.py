@@ -116,7 +116,9 @@ async def lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     sessions = Sessions(SessionStore(database), settings, now)
     cookies = Cookies(settings, settings.root_path, settings.cluster_id)
     oidc, oidc_login = _oidc(settings)
-    authenticator = Authenticator(settings, TokenVerifier(tokens, now), oidc, sessions, cookies)
+    authenticator = Authenticator(
+        settings, TokenVerifier(tokens, now), oidc, sessions, cookies, accounts
+    )
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(local_runner.close)
         stack.callback(paths.close)

@@ -16,6 +16,7 @@ from hpcq.auth.settings import AuthSettings
 from hpcq.auth.tokens import PREFIX, TokenVerifier
 from hpcq.domain.errors import NotAuthenticated, ProviderUnavailable
 from hpcq.domain.principals import UNASKED, Method, Principal, Role, Scope
+from hpcq.execution.accounts import Accounts
 
 if TYPE_CHECKING:
     from hpcq.auth.oidc import OidcUser, OidcVerifier
@@ -46,6 +47,8 @@ class Authenticator:
         oidc: recognises those of an OpenID Connect provider; None without one.
         sessions: recognises browsers that logged in.
         cookies: hold the names of the sessions' cookies.
+        accounts: know the account of each user; None where jobs are the service's own, and a user
+            is the account of the same name.
     """
 
     def __init__(
@@ -55,12 +58,14 @@ class Authenticator:
         oidc: "OidcVerifier | None",
         sessions: Sessions,
         cookies: Cookies,
+        accounts: Accounts | None = None,
     ) -> None:
         self._settings = settings
         self._tokens = tokens
         self._oidc = oidc
         self._sessions = sessions
         self._cookies = cookies
+        self._accounts_of_users = accounts
         self._own = os.geteuid()
         self._accounts: dict[int, tuple[Principal | None, float]] = {}
         self._looks: dict[int, concurrent.futures.Future[Principal | None]] = {}
@@ -213,11 +218,13 @@ class Authenticator:
         token_id: str | None = None,
     ) -> Principal:
         sees_all = role is Role.OPERATOR or self._settings.job_visibility == "all"
+        accounts = self._accounts_of_users
         return Principal(
             user=user,
             role=role,
             method=method,
             sees_all=sees_all,
+            account=user if accounts is None else accounts.name_of(user),
             scopes=scopes,
             expires_at=expires_at,
             token_id=token_id,

@@ -45,7 +45,7 @@ class JobFacts(NamedTuple):
     Attributes:
         submitted_at, started_at, ended_at: epoch milliseconds; `NEVER` for null.
         arguments: with blanks between them; the first 200 characters.
-        belongs_to: the user whose job it is.
+        belongs_to: the name of whose job it is.
         arrived_at: when this service first knew of it, epoch microseconds.
     """
 
@@ -90,7 +90,7 @@ def facts_of(record: JobRecord) -> JobFacts:
         script_file=spec.script_file or seen.script_file,
         arguments=" ".join(args)[:_ARGUMENTS_KEPT],
         array_job_id=seen.array_job_id,
-        belongs_to=record.belongs_to,
+        belongs_to=record.belongs_to and record.belongs_to.name,
         started_at=milliseconds(seen.start_time),
         arrived_at=(record.created_at - _EPOCH) // timedelta.resolution,
     )

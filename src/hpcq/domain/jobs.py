@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Self
+from typing import NamedTuple, Self
 
 from hpcq.domain.ids import JobUid, NativeId, SubmissionKey
 from hpcq.domain.states import FailureKind, JobState, JobStatus, ReasonCode, Stage, status_of
@@ -22,6 +22,7 @@ __all__ = [
     "NativeId",
     "Observation",
     "Outputs",
+    "OwnerName",
     "SubmissionKey",
     "Usage",
 ]
@@ -296,6 +297,18 @@ class HandOver:
         return replace(self, **fields)  # type: ignore[arg-type]
 
 
+class OwnerName(NamedTuple):
+    """The name of whose job it is.
+
+    Attributes:
+        is_account: true for an account of the scheduler, false for a user of this service. Equal
+            names of both kinds need not be the same person's.
+    """
+
+    name: str
+    is_account: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRecord:
     """One job, as this service knows it: our own intent and the scheduler's words, merged.
@@ -350,11 +363,13 @@ class JobRecord:
     changing: tuple[str, ...] = ()
 
     @property
-    def belongs_to(self) -> str | None:
-        """The user whose job it is: who submitted it here, else its account in the scheduler."""
+    def belongs_to(self) -> OwnerName | None:
+        """The name of whose job it is: who submitted it here, else its account elsewhere."""
         if self.submitted_here:
-            return self.submitted_by
-        return None if self.seen is None else self.seen.owner
+            name = self.submitted_by
+        else:
+            name = None if self.seen is None else self.seen.owner
+        return None if name is None else OwnerName(name, is_account=not self.submitted_here)
 
     @property
     def run_as(self) -> str | None:

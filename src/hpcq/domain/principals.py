@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
-from hpcq.domain.jobs import JobRecord
+from hpcq.domain.jobs import JobRecord, OwnerName
 
-__all__ = ["UNASKED", "Method", "Principal", "Role", "Scope"]
+__all__ = ["UNASKED", "Method", "Person", "Principal", "Role", "Scope"]
 
 
 class Role(StrEnum):
@@ -56,6 +57,26 @@ _SCOPES = {
 }
 
 
+class Person(NamedTuple):
+    """Somebody who may have jobs.
+
+    Attributes:
+        user: the name here, of those who submit here.
+        account: the name in the scheduler, of those who submit elsewhere; None for none.
+    """
+
+    user: str
+    account: str | None
+
+    @property
+    def names(self) -> tuple[OwnerName, ...]:
+        """The names in `JobRecord.belongs_to` that are this person's."""
+        here = OwnerName(self.user, is_account=False)
+        if self.account is None:
+            return (here,)
+        return here, OwnerName(self.account, is_account=True)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
     """Somebody who asks.
@@ -64,6 +85,7 @@ class Principal:
         user: the name; an account's for `Method.PEER`, empty for `Method.NONE`.
         scopes: what the request may do at most; None for all that the role allows.
         sees_all: whether it sees the jobs of others.
+        account: the account in the scheduler; None for none.
         expires_at: the end of the token or session that was shown; None for none.
         token_id: names the token of this service that was shown, or the session's.
     """
@@ -72,6 +94,7 @@ class Principal:
     role: Role
     method: Method
     sees_all: bool
+    account: str | None = None
     scopes: frozenset[Scope] | None = None
     expires_at: datetime | None = None
     token_id: str | None = None
@@ -80,13 +103,27 @@ class Principal:
         """Return whether requests of this kind are allowed."""
         return scope in _SCOPES[self.role] and (self.scopes is None or scope in self.scopes)
 
+    @property
+    def person(self) -> Person:
+        """The one who asks, as jobs name their owners."""
+        return Person(self.user, self.account)
+
+    @property
+    def view(self) -> Person | None:
+        """The person whose jobs alone it sees; None for everybody's."""
+        return None if self.sees_all else self.person
+
     def owns(self, record: JobRecord) -> bool:
-        """Return whether the job is its own, see `JobRecord.belongs_to`."""
-        return self.method is not Method.NONE and record.belongs_to == self.user
+        """Return whether the job is its own."""
+        return self.method is not Method.NONE and record.belongs_to in self.person.names
 
     def may_see(self, record: JobRecord) -> bool:
         """Return whether it may know of the job."""
         return self.sees_all or self.owns(record)
+
+    def may_read_results(self, record: JobRecord) -> bool:
+        """Return whether it may read what the job wrote."""
+        return self.role is Role.OPERATOR or self.owns(record)
 
     def may_change(self, record: JobRecord) -> bool:
         """Return whether it may end, hold or release the job."""

@@ -49,18 +49,17 @@ class Accounts:
         Raises:
             NotAuthorized: the user has none, or none that may be used.
         """
-        if self._table is None:
-            return self.find(user)
-        if user not in self._table:
+        name = self.name_of(user)
+        if name is None:
             raise NotAuthorized(
                 f"The user {user!r} has no account here. An administrator of the service can add "
                 "one to SUBMIT_AS_ACCOUNTS."
             )
-        return self.find(self._table[user])
+        return self.find(name)
 
-    def belongs_to(self, name: str | None, user: str) -> bool:
-        """Return whether an account's name is that of a user's account; asks nobody."""
-        return name == (user if self._table is None else self._table.get(user))
+    def name_of(self, user: str) -> str | None:
+        """Return the name of a user's account, None for none; asks nobody."""
+        return user if self._table is None else self._table.get(user)
 
     def find(self, name: str) -> Account:
         """Return an account by its name. Not for the event loop either. Raises as `of` does."""

@@ -266,7 +266,7 @@ class JobChanger:
 
     async def _find(self, principal: Principal, job_id: str) -> JobRecord:
         record = (await self.jobs.find(principal, job_id)).record
-        if not (principal.may_change(record) and self.jobs.is_theirs(principal, record)):
+        if not principal.may_change(record):
             raise NotAuthorized(
                 f"The job {job_id!r} is not yours. Its owner and operators can change it."
             )

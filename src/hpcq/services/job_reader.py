@@ -11,7 +11,7 @@ from hpcq.domain.errors import (
 )
 from hpcq.domain.ids import read_id
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Usage
-from hpcq.domain.principals import Principal, Role
+from hpcq.domain.principals import Principal
 from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.listing.job_entry import JobEntry, entries_of
 from hpcq.services.listing.job_lookup import JobLookup
@@ -63,15 +63,6 @@ class JobReader:
         if not principal.may_see(entry.record):
             raise JobNotFound(job_id)
         return entry
-
-    def is_theirs(self, principal: Principal, record: JobRecord) -> bool:
-        """Return whether a job is a principal's own; every job is an operator's."""
-        if principal.role is Role.OPERATOR:
-            return True
-        # A name that users share with an account need not be the same person's.
-        return principal.owns(record) and (
-            record.submitted_here or self.paths.is_account_of(principal.user, record.belongs_to)
-        )
 
     def _parse_id(self, text: str) -> tuple[JobUid | NativeId, bool]:
         """Return an id, and whether it was written as only a whole array's is."""

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from hpcq.domain.errors import RecordDamaged
 from hpcq.domain.events import diff, usage_event
 from hpcq.domain.jobs import JobRecord, JobUid
+from hpcq.domain.principals import Person
 from hpcq.domain.sampling import Sample
 from hpcq.domain.submission import IdempotencyKey
 from hpcq.storage.database import Transaction
@@ -43,14 +44,20 @@ def select_records(*where: sa.ColumnElement[bool]) -> sa.Select[tuple[str, int, 
     return sa.select(jobs.c.uid, jobs.c.revision, jobs.c.document).where(*where)
 
 
-def select_ended(deployment: int, user: str | None = None) -> sa.Select[tuple[str, int, bytes]]:
+def select_ended(
+    deployment: int, person: Person | None = None
+) -> sa.Select[tuple[str, int, bytes]]:
     """Return a query for the listed jobs that have ended, the newest end first.
 
     Args:
         deployment: the owner of the records.
-        user: the one whose jobs; None for everybody's.
+        person: the one whose jobs; None for everybody's.
     """
-    whose = () if user is None else (jobs.c.belongs_to == user,)
+    names = () if person is None else person.names
+    theirs = [
+        sa.and_(jobs.c.belongs_to == name.name, jobs.c.is_ours != name.is_account) for name in names
+    ]
+    whose = (sa.or_(*theirs),) if theirs else ()
     return select_records(
         jobs.c.deployment_id == deployment, *whose, jobs.c.is_settled, ~jobs.c.is_removed
     ).order_by(jobs.c.changed_at.desc(), jobs.c.uid.desc())
@@ -96,7 +103,7 @@ def _row(transaction: Transaction, record: JobRecord) -> dict[str, Any]:
         "revision": record.revision,
         "change": transaction.change,
         "document": encode(record),
-        "belongs_to": record.belongs_to,
+        "belongs_to": record.belongs_to and record.belongs_to.name,
         "array_uid": record.parent_uid and str(record.parent_uid),
         "task_state": record.parent_uid and str(record.state),
     }

@@ -16,6 +16,7 @@ from hpcq.domain.errors import RecordDamaged
 from hpcq.domain.events import Event, EventDraft, EventKind
 from hpcq.domain.job_filter import JobFilter, JobOrder, SortKey
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Usage
+from hpcq.domain.principals import Person
 from hpcq.domain.sampling import Sample
 from hpcq.domain.states import JobState
 from hpcq.domain.submission import IdempotencyKey
@@ -299,7 +300,7 @@ class JobStore:
         since: datetime,
         before: tuple[float, str] | None,
         limit: int,
-        user: str | None = None,
+        person: Person | None = None,
     ) -> list[JobRecord]:
         """Return a page of the jobs that ended after ``since``, the newest first.
 
@@ -307,11 +308,11 @@ class JobStore:
             since: aware.
             before: the end (epoch seconds) and uid of the last one of the page before.
             limit: at most so many.
-            user: the one whose jobs; None for everybody's.
+            person: the one whose jobs; None for everybody's.
         """
 
         def read(connection: sa.Connection, deployment: int) -> list[JobRecord]:
-            query = select_ended(deployment, user).where(jobs.c.changed_at >= since.timestamp())
+            query = select_ended(deployment, person).where(jobs.c.changed_at >= since.timestamp())
             if before is not None:
                 query = query.where(sa.tuple_(jobs.c.changed_at, jobs.c.uid) < before)
             return self._whole(connection.execute(query.limit(limit)))

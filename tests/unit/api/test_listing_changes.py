@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,9 +56,12 @@ class Told:
 
 
 @contextlib.asynccontextmanager
-async def following(app: App, last_event_id: str | None = None) -> AsyncIterator[Told]:
+async def following(
+    app: App, last_event_id: str | None = None, headers: Mapping[str, str] | None = None
+) -> AsyncIterator[Told]:
     told = Told()
-    headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
+    known = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
+    headers = {**(headers or {}), **known}
     reading = asyncio.create_task(app.stream("/jobs/changes", headers, told.send))
     try:
         yield told

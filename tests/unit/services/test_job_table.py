@@ -11,6 +11,7 @@ from tests.unit.services.kit import CLUSTER, T0, WIRE
 
 from hpcq.domain import job_merge, submission
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation
+from hpcq.domain.principals import Person
 from hpcq.domain.states import JobState
 from hpcq.services.listing import job_table
 from hpcq.services.listing.job_entry import Freshness
@@ -225,3 +226,41 @@ def test_changed_since_long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(table.changed_since(before) or ()) == 3
     table.apply([foreign("4")])
     assert table.changed_since(before) is None
+
+
+def jobs_of(table: JobTable, user: str, account: str | None) -> set[JobUid]:
+    listing = table.view(Person(user, account))
+    return {entry.record.uid for entry in asyncio.run(listing.in_order())}
+
+
+def test_view_holds_jobs_of_the_user_and_of_the_account() -> None:
+    table = JobTable(WIRE)
+    here = ours("1").changed(submitted_by="ana")
+    of_account, of_namesake = foreign("2", owner="ana01"), foreign("3", owner="ana")
+    table.apply([here, of_account, of_namesake])
+    assert jobs_of(table, "ana", "ana01") == {here.uid, of_account.uid}
+    assert jobs_of(table, "ana", None) == {here.uid}
+    assert jobs_of(table, "eve", "ana01") == {of_account.uid}
+    assert jobs_of(table, "ana01", "ana") == {of_namesake.uid}
+
+
+def test_view_changes_with_the_jobs_of_its_account_alone() -> None:
+    table, ana, eve = JobTable(WIRE), Person("ana", "ana01"), Person("eve", "ana01")
+    table.apply([foreign("1", owner="ana01"), foreign("2", owner="ana")])
+    before = table.view(ana).version, table.view(eve).version
+    assert before[0] != before[1]
+    table.apply([foreign("3", owner="ana")])
+    assert (table.view(ana).version, table.view(eve).version) == before
+    new = foreign("4", owner="ana01")
+    table.apply([new])
+    for person, version in zip((ana, eve), before, strict=True):
+        assert table.view(person).version != version
+        assert new.uid in jobs_of(table, *person)
+
+
+def test_view_forgets_a_job_that_turns_out_to_be_of_another_account() -> None:
+    table, job = JobTable(WIRE), foreign("1", owner="ana01")
+    table.apply([job])
+    assert jobs_of(table, "ana", "ana01") == {job.uid}
+    table.apply([job.changed(seen=seen("1", owner="bob"))])
+    assert jobs_of(table, "ana", "ana01") == set()

@@ -17,6 +17,7 @@ from tests.unit.services.kit import CLUSTER, T0, WIRE, World
 from hpcq.domain import job_merge, submission
 from hpcq.domain.job_filter import JobFilter, JobOrder, milliseconds
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation
+from hpcq.domain.principals import Person
 from hpcq.domain.states import JobState
 from hpcq.services.listing.job_entry import Freshness, JobEntry
 from hpcq.services.listing.pagination import AfterFound
@@ -139,7 +140,7 @@ async def _all_pages(search: JobSearch, query: Query, limit: int) -> list[str]:
     descending=st.booleans(),
     limit=st.integers(1, 5),
     kept=st.integers(0, 14),
-    user=st.sampled_from([None, None, "nobody"]),
+    person=st.sampled_from([None, None, Person("nobody", "nobody")]),
 )
 def test_search_matches_json(
     records: list[JobRecord],
@@ -148,16 +149,16 @@ def test_search_matches_json(
     descending: bool,
     limit: int,
     kept: int,
-    user: str | None,
+    person: Person | None,
 ) -> None:
     query = Query(
         name="q",
         criteria=criteria,
         order=JobOrder(field, descending),
         with_archived=True,
-        user=user,
+        person=person,
     )
-    expected = [] if user else _naive(records, query)
+    expected = [] if person else _naive(records, query)
 
     async def check(folder: str) -> None:
         async with World(directory=Path(folder)) as world:

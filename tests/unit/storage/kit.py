@@ -86,10 +86,10 @@ def ended(record: JobRecord, seconds: float) -> JobRecord:
     return job_merge.observe(record, end, at)
 
 
-def foreign(number: int) -> JobRecord:
+def foreign(number: int, **fields: Any) -> JobRecord:
     """A job that somebody else submitted, as the queue shows it."""
     seen = Observation(native_id=NativeId(str(number)), state=JobState.RUNNING, submit_time=T0)
-    return job_merge.foreign_record("1", seen, T0)
+    return job_merge.foreign_record("1", replace(seen, **fields), T0)
 
 
 def key(text: str = "a", spec: JobSpec = SPEC) -> IdempotencyKey:

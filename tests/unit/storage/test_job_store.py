@@ -28,6 +28,7 @@ from tests.unit.storage.kit import (
 from hpcq.domain import job_merge, submission
 from hpcq.domain.errors import RecordDamaged, StoreUnavailable
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation, Usage
+from hpcq.domain.principals import Person
 from hpcq.domain.states import FailureKind, JobState, Stage
 from hpcq.storage.migrate import Deployment
 
@@ -138,6 +139,23 @@ async def test_listing_open_or_recent(store: Store) -> None:
         ended_lately,
         being_removed,
     ], "all that are open, and one of those that ended at the same moment"
+
+
+async def test_ended_jobs_of_a_person_by_user_and_account(store: Store) -> None:
+    here = ended(job(1), 1).changed(submitted_by="ana")
+    of_account, of_namesake = (
+        foreign(number, state=JobState.DONE, owner=owner, end_time=T0)
+        for number, owner in ((2, "ana01"), (3, "ana"))
+    )
+    await add(store, [here, of_account, of_namesake])
+    for person, expected in (
+        (Person("ana", "ana01"), {here.uid, of_account.uid}),
+        (Person("ana", None), {here.uid}),
+        (Person("ana", "ana"), {here.uid, of_namesake.uid}),
+        (Person("ana01", "ana"), {of_namesake.uid}),
+    ):
+        found = await store.jobs.ended(LONG_AGO, None, 10, person)
+        assert {record.uid for record in found} == expected
 
 
 async def test_finished_jobs_pages(store: Store) -> None:

@@ -164,7 +164,7 @@ async def download(
 async def _open(context: Context, principal: Principal, system: str, path: str) -> OpenedFile:
     """Open the output of the newest job that writes to a path."""
     check_system(context, system)
-    listing = context.table.view(None if principal.sees_all else principal.user)
+    listing = context.table.view(principal.view)
     entries = await listing.in_order()
     found = await asyncio.to_thread(_find_writer, [entry.record for entry in entries], path)
     if found is None:

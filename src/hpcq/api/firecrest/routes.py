@@ -160,7 +160,7 @@ async def list_jobs(
             "This service lists jobs that ended within the last day, and takes no time_window. "
             "GET /jobs?endedAfter=… looks further back.",
         )
-    listing = context.table.view(None if principal.sees_all else principal.user)
+    listing = context.table.view(principal.view)
     shown = [
         entry
         for entry in await listing.in_order()

@@ -187,13 +187,12 @@ async def list_jobs(
     usage = query.expand is not None
     if usage:
         context.usage.mark_all_viewed()
-    whose = None if principal.sees_all else principal.user
-    listing = context.table.view(whose)
+    listing = context.table.view(principal.view)
     freshness = context.table.freshness(now(), context.stale_after)
     looks_back = query.is_search and query.looks_in_archive
     if listing.as_of is None and not looks_back and not await listing.in_order():
         raise SchedulerUnavailable(_NEVER_HEARD)
-    page = await _page(context, principal, query, whose)
+    page = await _page(context, principal, query)
     version = listing.version if page is None else page.version
     following = context.pages.rest(listing) if page is None else page.following
     tag = f'W/"{version}{"u" * usage}{"s" * freshness.stale}{"m" * (following is not None)}"'
@@ -218,13 +217,13 @@ async def list_jobs(
     return context.large_answers.response(body, headers)
 
 
-async def _page(
-    context: Context, principal: Principal, query: JobQuery, user: str | None
-) -> Page | None:
+async def _page(context: Context, principal: Principal, query: JobQuery) -> Page | None:
     """Return the jobs that are asked for; None for the plain listing in one piece."""
     place, length = query.place, query.length
     if not query.is_search:
-        return None if length is None else await context.pages.page(place, length, user)
+        if length is None:
+            return None
+        return await context.pages.page(place, length, principal.view)
     question = query.search(principal, await criteria_of(context.programs, query))
     if length is None:
         entries = await context.search.in_memory(question)
@@ -257,7 +256,7 @@ async def summarize_jobs(
 
     Filters choose among these jobs alone; those by time do not look further back.
     """
-    listing = context.table.view(None if principal.sees_all else principal.user)
+    listing = context.table.view(principal.view)
     if query.query_name:
         question = query.summary(principal, await criteria_of(context.programs, query))
         found = await context.search.in_memory(question)

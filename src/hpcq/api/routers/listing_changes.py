@@ -71,7 +71,7 @@ async def _changes(
     context: Context, principal: Principal, version: str | None
 ) -> AsyncIterator[bytes]:
     table, clock = context.table, asyncio.get_running_loop().time
-    whose = None if principal.sees_all else principal.user
+    whose = principal.view
     age: Freshness | None = None
     said_at = clock()
     while not context.events.is_closed:

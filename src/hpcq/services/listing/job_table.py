@@ -12,7 +12,8 @@ from itertools import islice
 
 from hpcq.domain import identity, job_changes
 from hpcq.domain.arrays import count_tasks
-from hpcq.domain.jobs import JobRecord, JobUid, NativeId
+from hpcq.domain.jobs import JobRecord, JobUid, NativeId, OwnerName
+from hpcq.domain.principals import Person
 from hpcq.domain.states import JobState
 from hpcq.services.listing.array_index import ArrayIndex, name_of
 from hpcq.services.listing.job_entry import Freshness, JobEntry
@@ -58,9 +59,10 @@ class JobTable(JobIndex):
 
     def __init__(self, wire: WireFormat) -> None:
         super().__init__({}, {})
-        self._uids_of: dict[str, set[JobUid]] = {}
-        self._changes_of: dict[str, int] = {}
-        self._listing_of: dict[str, JobListing] = {}
+        self._uids_of: dict[OwnerName, set[JobUid]] = {}
+        self._changes_of: dict[OwnerName, int] = {}
+        self._listing_of: dict[Person, JobListing] = {}
+        self._readers_of: dict[OwnerName, set[Person]] = {}
         self._wire = wire
         self._epoch = secrets.token_hex(4)
         self._changes = 0
@@ -87,26 +89,30 @@ class JobTable(JobIndex):
             self._listing = JobListing(entries, self.version, self.as_of, self._complete_since)
         return self._listing
 
-    def view(self, user: str | None) -> JobListing:
-        """Return the listing of one user's jobs, the same until one of them changes.
+    def view(self, person: Person | None) -> JobListing:
+        """Return the listing of one person's jobs, the same until one of them changes.
 
         Args:
-            user: whose jobs; None for everybody's.
+            person: whose jobs; None for everybody's.
         """
-        if user is None:
+        if person is None:
             return self.listing
-        listing = self._listing_of.get(user)
+        listing = self._listing_of.get(person)
         if listing is None:
-            entries = [self.entries[uid] for uid in self._uids_of.get(user, ())]
-            # No two users share a version: a cache between must not give one the other's jobs.
-            mark = hashlib.sha256(f"{self._epoch} {user}".encode()).hexdigest()[:16]
-            version = f"{mark}-{self._changes_of.get(user, 0)}"
+            names = person.names
+            entries = [self.entries[uid] for name in names for uid in self._uids_of.get(name, ())]
+            # No two people share a version: a cache between must not give one the other's jobs.
+            mark = hashlib.sha256(f"{self._epoch} {person.user}".encode()).hexdigest()[:16]
+            version = f"{mark}-{max(self._changes_of.get(name, 0) for name in names)}"
             listing = JobListing(entries, version, self.as_of, self._complete_since)
         elif listing.as_of != self.as_of or listing.complete_since != self._complete_since:
             listing = listing.at(self.as_of, self._complete_since)
         if len(self._listing_of) >= _USERS_REMEMBERED:
             self._listing_of.clear()
-        self._listing_of[user] = listing
+            self._readers_of.clear()
+        self._listing_of[person] = listing
+        for name in person.names:
+            self._readers_of.setdefault(name, set()).add(person)
         return listing
 
     def changed_since(self, version: str) -> Sequence[JobUid] | None:
@@ -212,7 +218,7 @@ class JobTable(JobIndex):
         return job_changes.vanished(record, _LEFT_THE_QUEUE, last_seen=self.as_of, at=at)
 
     def _note_change(self, before: JobRecord | None, after: JobRecord | None) -> None:
-        """Note a change for all, and for the user or the two users whose job it is."""
+        """Note a change for all, and for the one or the two whose job it is."""
         changed = before or after
         assert changed is not None  # noqa: S101
         self._next_version(changed.uid)
@@ -235,9 +241,10 @@ class JobTable(JobIndex):
         self._changes += 1
         self._changed_lately.append(uid)
 
-    def _next_version_of(self, user: str) -> None:
-        self._changes_of[user] = self._changes
-        self._listing_of.pop(user, None)
+    def _next_version_of(self, name: OwnerName) -> None:
+        self._changes_of[name] = self._changes
+        for person in self._readers_of.pop(name, ()):
+            self._listing_of.pop(person, None)
 
     def _count_tasks(self) -> None:
         """Show how many tasks in each state the arrays have that changed, or tasks of which did."""

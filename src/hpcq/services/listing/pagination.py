@@ -18,6 +18,7 @@ from typing import Annotated
 
 import msgspec
 
+from hpcq.domain.principals import Person
 from hpcq.services.listing.job_entry import JobEntry, entries_of
 from hpcq.services.listing.job_listing import JobListing
 from hpcq.services.listing.job_table import JobTable
@@ -135,25 +136,25 @@ class Pagination:
         # The cursor is exclusive, and the newest of them is to be the first.
         return AfterEnded(math.nextafter(newest.timestamp(), math.inf), "")
 
-    async def page(self, cursor: Cursor | None, limit: int, user: str | None = None) -> Page:
+    async def page(self, cursor: Cursor | None, limit: int, person: Person | None = None) -> Page:
         """Return at most ``limit`` jobs from ``cursor`` on; there may be fewer before the end.
 
         Args:
             cursor: of this listing; None for the first page.
             limit: at most so many.
-            user: the one whose jobs; None for everybody's.
+            person: the one whose jobs; None for everybody's.
 
         Raises:
             StoreUnavailable: the jobs cannot be read that are not in the table.
         """
         if isinstance(cursor, AfterEnded):
-            return await self._ended(cursor, limit, user)
+            return await self._ended(cursor, limit, person)
         if isinstance(cursor, AfterFound):
             raise TypeError("the cursor of a search leads into no other listing")
-        return await self._listed(cursor, limit, user)
+        return await self._listed(cursor, limit, person)
 
-    async def _listed(self, cursor: AfterListed | None, limit: int, user: str | None) -> Page:
-        listing = self._table.view(user)
+    async def _listed(self, cursor: AfterListed | None, limit: int, person: Person | None) -> Page:
+        listing = self._table.view(person)
         entries = await listing.in_order()
         start = 0
         if cursor is not None:
@@ -164,9 +165,9 @@ class Pagination:
             return Page(shown, listing.version, AfterListed(*shown[-1].arrival))
         return Page(shown, listing.version, self.rest(listing))
 
-    async def _ended(self, cursor: AfterEnded, limit: int, user: str | None) -> Page:
+    async def _ended(self, cursor: AfterEnded, limit: int, person: Person | None) -> Page:
         since = self._now() - self._listed_for
-        records = await self._store.ended(since, (cursor.ended_at, cursor.uid), limit + 1, user)
+        records = await self._store.ended(since, (cursor.ended_at, cursor.uid), limit + 1, person)
         found = records[:limit]
         known = self._table.entries
         shown = [r for r in found if r.uid not in known and self._wire.is_listed(r)]

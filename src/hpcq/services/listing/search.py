@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from hpcq.domain.job_filter import JobFilter, JobOrder, SortKey
+from hpcq.domain.principals import Person
 from hpcq.services.listing.job_entry import JobEntry, entries_of
 from hpcq.services.listing.job_listing import JobListing
 from hpcq.services.listing.job_table import JobTable
@@ -34,14 +35,14 @@ class Query:
         criteria: the jobs that are asked for.
         order: of the answer; by a time that the database sorts by, if it looks there.
         with_archived: whether it looks at all finished jobs, not only at those in memory.
-        user: the one whose jobs; None for everybody's.
+        person: the one whose jobs; None for everybody's.
     """
 
     name: str
     criteria: JobFilter
     order: JobOrder
     with_archived: bool = False
-    user: str | None = None
+    person: Person | None = None
 
 
 class JobSearch:
@@ -109,14 +110,18 @@ class JobSearch:
     ) -> tuple[list[JobEntry], SortKey | None]:
         """Return finished jobs that are not in memory, and the key up to which these are all."""
         records, reached = await self._store.finished(
-            query.criteria, query.order, after=after, limit=limit, user=query.user
+            query.criteria,
+            query.order,
+            after=after,
+            limit=limit,
+            user=query.person and query.person.user,
         )
         shown = [r for r in records if r.uid not in self._table.entries and self._wire.is_listed(r)]
         return await entries_of(shown, self._store, self._wire), reached
 
     async def _ascending(self, query: Query) -> Sequence[JobEntry]:
         """Return the jobs in memory that are asked for, the least first; made once for all."""
-        listing = self._table.view(query.user)
+        listing = self._table.view(query.person)
         wanted = (listing.version, query.criteria, query.order.field)
         selection = self._selections.get(wanted)
         if selection is None:

@@ -67,7 +67,7 @@ class JobFiles:
             NotAuthorized: the principal may only see it.
         """
         record = (await self._jobs.find(principal, job_id)).record
-        if not self._jobs.is_theirs(principal, record):
+        if not principal.may_read_results(record):
             raise NotAuthorized(
                 f"The job {job_id!r} is not yours. Its owner and operators can read what it wrote."
             )
@@ -194,7 +194,7 @@ class JobFiles:
         """
         if record.submitted_here:
             return record.run_as
-        owner = record.belongs_to
+        owner = None if record.seen is None else record.seen.owner
         if owner is not None and owner == await asyncio.to_thread(_own_name):
             return None
         account = await self._jobs.paths.usable_account(owner)

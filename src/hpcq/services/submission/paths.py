@@ -93,10 +93,6 @@ class PathChecker:
 
         return await self._threads.run(find)
 
-    def is_account_of(self, user: str, name: str | None) -> bool:
-        """Return whether a user may act in the name of an account; any may where none is used."""
-        return self._accounts is None or self._accounts.belongs_to(name, user)
-
     async def usable_account(self, name: str | None) -> str | None:
         """Return the account if jobs may be submitted in its name, else None."""
         accounts = self._accounts
