@@ -11,6 +11,6 @@ fi
 echo "Building the page"
 installed=web/node_modules/.package-lock.json
 if [ ! -e $installed ] || [ web/package-lock.json -nt $installed ]; then
-    scripts/npm.sh ci --no-audit --no-fund --silent
+    scripts/npm.sh ci --no-audit --no-fund --loglevel error
 fi
 scripts/npm.sh run --silent build -- --logLevel warn

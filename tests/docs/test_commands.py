@@ -41,6 +41,7 @@ LEFT_OUT: Mapping[str, str] = {
     "uvx --from ./dist/hpc_queue_api-0.1.0-py3-none-any.whl hpcq serve": "tests/packaging, by pip",
     "pip install ./dist/hpc_queue_api_client-0.1.0-py3-none-any.whl": "the same",
     "podman build -f packaging/Containerfile -t hpc-queue-api .": "needs a registry of images",
+    "apt-get install -y debootstrap buildah": "the same image on a base of its own; takes minutes",
     "$ command -v sbatch && sinfo --version      # Slurm": "needs all of the schedulers",
 }
 
