@@ -111,6 +111,7 @@ def test_doctor_locale_unsuitable(tmp_path: Path, verdict: Verdict) -> None:
     found = mistake(tmp_path, LC_ALL=name)
     assert (found.part, found.verdict) == ("locale", verdict)
     assert name in found.text
+    assert "LC_ALL=C.UTF-8" in (found.remedy or "")
 
 
 def test_doctor_commands_missing(tmp_path: Path) -> None:
@@ -137,6 +138,26 @@ def test_doctor_parallel_environment_missing(tmp_path: Path) -> None:
     assert found.part == "configuration"
     assert "'nowhere'" in found.text
     assert "qconf -spl" in (found.remedy or "")
+
+
+@pytest.mark.sge
+@pytest.mark.parametrize(
+    ("has_bootstrap", "words"),
+    [(False, "common/bootstrap"), (True, "unable to read qmaster name")],
+)
+def test_doctor_cell_incomplete(tmp_path: Path, has_bootstrap: bool, words: str) -> None:
+    settings = SGE.settings()
+    common = tmp_path / "sge" / "default" / "common"
+    common.mkdir(parents=True)
+    (common / "act_qmaster").touch()
+    if has_bootstrap:
+        site = Path(settings["SGE_ROOT"]) / settings["SGE_CELL"] / "common"
+        shutil.copy(site / "bootstrap", common)
+    cell = {"SGE_ROOT": str(tmp_path / "sge"), "SGE_CELL": "default"}
+    found = mistake(tmp_path, **{**settings, **cell})
+    assert found.part == "scheduler"
+    assert found.text.count(words) == 1
+    assert "SGE_ROOT" in (found.remedy or "")
 
 
 def _with(folder: Path, name: str, body: str) -> str:
@@ -166,6 +187,17 @@ def test_doctor_scheduler_without_configuration(tmp_path: Path) -> None:
     found = mistake(tmp_path, **{**SLURM.settings(), **absent})
     assert found.part == "scheduler"
     assert "SLURM_CONF" in (found.remedy or "")
+
+
+@pytest.mark.slurm
+def test_doctor_controller_away(tmp_path: Path) -> None:
+    refused = "Unable to contact slurm controller (connect failure)"
+    body = f'[ "$1" != --version ] || exec /usr/bin/squeue "$@"\necho "{refused}" >&2; exit 1'
+    path = _with(tmp_path / "bin", "squeue", body)
+    found = mistake(tmp_path, **{**SLURM.settings(), "SCHEDULER_PATH": path})
+    assert found.part == "queue"
+    assert found.text.count(refused) == 1
+    assert "scontrol ping" in (found.remedy or "")
 
 
 @pytest.mark.slurm

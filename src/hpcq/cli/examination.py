@@ -7,7 +7,6 @@ import asyncio
 import errno
 import locale
 import os
-import pwd
 import shutil
 import stat
 import tempfile
@@ -19,20 +18,14 @@ from pathlib import Path
 import msgspec
 import psycopg
 
+from hpcq.cli.remedies import account_name, is_away, remedy_for
 from hpcq.cli.serve import open_socket
 from hpcq.cli.texts import translated as _
 from hpcq.client import Client
 from hpcq.client.errors import ClientError, Problem
 from hpcq.config import Settings, SettingsError, load_settings, scheduler_options
 from hpcq.config.settings import UNIX_SOCKET
-from hpcq.domain.errors import (
-    CommandMissing,
-    CommandTimedOut,
-    HpcqError,
-    NotAuthorized,
-    SchedulerError,
-    SchedulerUnavailable,
-)
+from hpcq.domain.errors import HpcqError
 from hpcq.domain.jobs import NativeId
 from hpcq.execution.local import LocalRunner
 from hpcq.execution.protocol import Command, Completed
@@ -46,8 +39,6 @@ _MOST_SECONDS_APART = 30.0
 _JOB_SECONDS = 120.0
 _REMOTE = ("nfs", "nfs4", "cifs", "smb3", "lustre", "beegfs", "gpfs", "ceph", "fuse.sshfs", "9p")
 _LITTLE_SPACE = 1 << 30
-# Slurm's commands look for a configuration that is not there for a minute.
-_AWAY = (CommandTimedOut, SchedulerUnavailable)
 
 
 class Verdict(StrEnum):
@@ -111,25 +102,35 @@ async def examine(folder: Path) -> AsyncIterator[Finding]:
 
 def _environment() -> Iterator[Finding]:
     part = _("locale")
-    name = next(filter(None, map(os.environ.get, ("LC_ALL", "LC_CTYPE", "LANG"))), "C")
+    variables = ("LC_ALL", "LC_CTYPE", "LANG")
+    variable = next(filter(os.environ.get, variables), "LANG")
+    name = os.environ.get(variable) or "C"
     try:
         locale.setlocale(locale.LC_CTYPE, "")
     except locale.Error:
         text = _("The locale {name} is not installed.").format(name=name)
-        yield _problem(part, text, _("Set LANG to one of those that `locale -a` lists."))
+        remedy = _("Set {variable}=C.UTF-8, or to another one that `locale -a` lists.")
+        yield _problem(part, text, remedy.format(variable=variable))
     else:
         encoding = locale.nl_langinfo(locale.CODESET)
         if encoding == "UTF-8":
             yield _good(part, _("The locale {name} writes UTF-8.").format(name=name))
         else:
             text = _("The locale {name} writes {encoding}, and the service UTF-8.")
-            remedy = _("Set LANG=C.UTF-8 for the service, lest jobs write names in another form.")
-            yield _warning(part, text.format(name=name, encoding=encoding), remedy)
+            remedy = _(
+                "Set {variable}=C.UTF-8 for the service, lest jobs write names in another form."
+            )
+            text = text.format(name=name, encoding=encoding)
+            yield _warning(part, text, remedy.format(variable=variable))
     umask = os.umask(0o077)
     os.umask(umask)
     if umask & 0o022 != 0o022:
         text = _("With the umask {umask} others can change what jobs of LOCAL write.")
-        yield _warning(_("umask"), text.format(umask=f"{umask:04o}"), _("Set UMask=0022 or 0077."))
+        yield _warning(
+            _("umask"),
+            text.format(umask=f"{umask:04o}"),
+            _("Set UMask=0022 or 0077 in the unit, or call `umask 0022` before `hpcq serve`."),
+        )
 
 
 def _state_directory(settings: Settings) -> Iterator[Finding]:
@@ -145,9 +146,13 @@ def _state_directory(settings: Settings) -> Iterator[Finding]:
         return
     owner = found.st_uid
     if owner != os.geteuid():
-        text = _("{file} belongs to {owner}.").format(file=folder, owner=_name_of(owner))
-        remedy = _("Run the service, and this command, as that account.")
-        yield _problem(part, text, remedy)
+        text = _("{file} belongs to {owner}.").format(file=folder, owner=account_name(owner))
+        remedy = _(
+            "Run the service, and this command, as that account, or give it the folder: "
+            "chown -R {account} {file}"
+        )
+        account = account_name(os.geteuid())
+        yield _problem(part, text, remedy.format(account=account, file=folder))
         return
     if found.st_mode & 0o077:
         mode = f"{stat.S_IMODE(found.st_mode):04o}"
@@ -175,7 +180,9 @@ def _file_system(folder: Path) -> Iterator[Finding]:
     part, kind = _("state directory"), _kind_of_file_system(folder)
     if kind in _REMOTE:
         text = _("{file} is on {kind}, where locks are not reliable.")
-        remedy = _("Set STATE_DIRECTORY to a folder on a disk of this machine.")
+        remedy = _(
+            "Set STATE_DIRECTORY to a folder on a disk of this machine, as /var/lib/hpc-queue-api."
+        )
         yield _problem(part, text.format(file=folder, kind=kind), remedy)
     free = shutil.disk_usage(folder).free
     if free < _LITTLE_SPACE:
@@ -205,15 +212,10 @@ def _clock(whose: str, apart: float) -> Iterator[Finding]:
     """Yield a finding if a clock is too many seconds apart from this machine's."""
     if abs(apart) > _MOST_SECONDS_APART:
         text = _("The clock of {whose} is {apart} s apart from this machine's.")
-        remedy = _("Have all machines take their time from one source (chronyd, ntpd).")
+        remedy = _(
+            "Have all machines take their time from one source: `timedatectl set-ntp true` on each."
+        )
         yield _problem(_("clock"), text.format(whose=whose, apart=round(apart)), remedy)
-
-
-def _name_of(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def _address(settings: Settings) -> Iterator[Finding]:
@@ -233,7 +235,7 @@ def _address(settings: Settings) -> Iterator[Finding]:
         running = _service_at(url)
         if running is None:
             text = _("Another program listens on {shown}.").format(shown=shown)
-            remedy = _("Choose another PORT, or stop it; `ss -ltnp` names it.")
+            remedy = _("Choose another PORT, or stop it; `ss -ltnp`, as root, names it.")
             yield _problem(part, text, remedy)
             return
         text = _("The service of {cluster} runs on {shown}.")
@@ -305,9 +307,8 @@ async def _scheduler(settings: Settings) -> AsyncIterator[Finding]:
             try:
                 yield await ask()
             except HpcqError as error:
-                yield _problem(part, _detail(error), _remedy(error))
-                is_away = part == _("scheduler") and isinstance(error, _AWAY)
-                if is_away or isinstance(error, CommandMissing):
+                yield _problem(part, _detail(error), remedy_for(error, backend.name))
+                if part == _("scheduler") or is_away(error):
                     break  # it says the same to every other question
     except ValueError as error:
         yield _problem(_("scheduler"), str(error))
@@ -412,20 +413,7 @@ def run_job() -> Finding:
 
 
 def _detail(error: HpcqError) -> str:
-    message = getattr(error, "scheduler_message", None)
-    return f"{error.detail} ({' '.join(message.split())})" if message else error.detail
-
-
-def _remedy(error: HpcqError) -> str:
-    account = _name_of(os.geteuid())
-    if isinstance(error, CommandMissing):
-        return _("Put the folder of the scheduler's commands into SCHEDULER_PATH.")
-    if isinstance(error, NotAuthorized):
-        return _("Let {account} do this, as an operator of the scheduler.").format(account=account)
-    if isinstance(error, SchedulerError) and error.of_accounting:
-        return _("Start the accounting, and let {account} read it.").format(account=account)
-    if isinstance(error, _AWAY):
-        return _("Start it, or set where its configuration is (SLURM_CONF, SGE_ROOT and SGE_CELL).")
-    return _("Run the command as {account} to see more; then correct the scheduler.").format(
-        account=account
-    )
+    message = " ".join((getattr(error, "scheduler_message", None) or "").split())
+    # Most details end with the words already, without the names of the commands.
+    is_told = error.detail.endswith(message.rpartition(": ")[2])
+    return error.detail if is_told else f"{error.detail} ({message})"

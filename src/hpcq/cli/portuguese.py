@@ -308,24 +308,30 @@ SENTENCES: Mapping[str, str] = {
     ),
     "locale": "localidade",
     "The locale {name} is not installed.": "A localidade {name} não está instalada.",
-    "Set LANG to one of those that `locale -a` lists.": "Dê a LANG uma das que `locale -a` lista.",
+    "Set {variable}=C.UTF-8, or to another one that `locale -a` lists.": (
+        "Defina {variable}=C.UTF-8, ou outra que `locale -a` lista."
+    ),
     "The locale {name} writes UTF-8.": "A localidade {name} grava UTF-8.",
     "The locale {name} writes {encoding}, and the service UTF-8.": (
         "A localidade {name} grava {encoding}, e o serviço, UTF-8."
     ),
-    "Set LANG=C.UTF-8 for the service, lest jobs write names in another form.": (
-        "Defina LANG=C.UTF-8 para o serviço, para que os jobs não gravem nomes de outra forma."
+    "Set {variable}=C.UTF-8 for the service, lest jobs write names in another form.": (
+        "Defina {variable}=C.UTF-8 para o serviço, para os jobs não gravarem nomes de outra forma."
     ),
     "umask": "umask",
     "With the umask {umask} others can change what jobs of LOCAL write.": (
         "Com a umask {umask} outros podem alterar o que os jobs do LOCAL gravam."
     ),
-    "Set UMask=0022 or 0077.": "Defina UMask=0022 ou 0077.",
+    "Set UMask=0022 or 0077 in the unit, or call `umask 0022` before `hpcq serve`.": (
+        "Defina UMask=0022 ou 0077 na unidade, ou chame `umask 0022` antes de `hpcq serve`."
+    ),
     "state directory": "pasta de estado",
     "{file} cannot be used: {why}.": "Não é possível usar {file}: {why}.",
     "{file} belongs to {owner}.": "{file} pertence a {owner}.",
-    "Run the service, and this command, as that account.": (
-        "Execute o serviço, e este comando, com essa conta."
+    "Run the service, and this command, as that account, or give it the folder: "
+    "chown -R {account} {file}": (
+        "Execute o serviço, e este comando, com essa conta, ou dê-lhe a pasta: "
+        "chown -R {account} {file}"
     ),
     "{file} is open to other accounts (mode {mode}).": (
         "{file} está aberta a outras contas (modo {mode})."
@@ -341,8 +347,8 @@ SENTENCES: Mapping[str, str] = {
     "{file} is on {kind}, where locks are not reliable.": (
         "{file} está em {kind}, onde as travas não são confiáveis."
     ),
-    "Set STATE_DIRECTORY to a folder on a disk of this machine.": (
-        "Dê a STATE_DIRECTORY uma pasta num disco desta máquina."
+    "Set STATE_DIRECTORY to a folder on a disk of this machine, as /var/lib/hpc-queue-api.": (
+        "Dê a STATE_DIRECTORY uma pasta num disco desta máquina, como /var/lib/hpc-queue-api."
     ),
     "Only {free} MB are free for {file}.": "Só há {free} MB livres para {file}.",
     "Make room: the service takes no job when the disk is full.": (
@@ -353,8 +359,9 @@ SENTENCES: Mapping[str, str] = {
         "O relógio de {whose} está {apart} s afastado do desta máquina."
     ),
     "clock": "relógio",
-    "Have all machines take their time from one source (chronyd, ntpd).": (
-        "Faça todas as máquinas tomarem a hora de uma só fonte (chronyd, ntpd)."
+    "Have all machines take their time from one source: `timedatectl set-ntp true` on each.": (
+        "Faça todas as máquinas tomarem a hora de uma só fonte: `timedatectl set-ntp true` em cada "
+        "uma."
     ),
     "address": "endereço",
     "Nothing can listen on {shown}: {why}.": "Nada pode escutar em {shown}: {why}.",
@@ -362,8 +369,8 @@ SENTENCES: Mapping[str, str] = {
         "Dê a HOST e PORT um endereço desta máquina."
     ),
     "Another program listens on {shown}.": "Outro programa escuta em {shown}.",
-    "Choose another PORT, or stop it; `ss -ltnp` names it.": (
-        "Escolha outra PORT, ou pare-o; `ss -ltnp` diz qual é."
+    "Choose another PORT, or stop it; `ss -ltnp`, as root, names it.": (
+        "Escolha outra PORT, ou pare-o; `ss -ltnp`, como root, diz qual é."
     ),
     "The service of {cluster} runs on {shown}.": (
         "O serviço de {cluster} está em execução em {shown}."
@@ -398,20 +405,47 @@ SENTENCES: Mapping[str, str] = {
     "The job {id} has failed.": "O job {id} falhou.",
     "the scheduler": "escalonador",
     "The job {id} has run within {seconds} s.": "O job {id} foi executado em {seconds} s.",
-    "Put the folder of the scheduler's commands into SCHEDULER_PATH.": (
-        "Ponha a pasta dos comandos do escalonador em SCHEDULER_PATH."
+    "Put the folder of the scheduler's commands into SCHEDULER_PATH: without the command itself, "
+    "and several with : between them.": (
+        "Ponha a pasta dos comandos do escalonador em SCHEDULER_PATH: sem o próprio comando, e "
+        "várias com : entre elas."
+    ),
+    "Start slurmctld (`scontrol ping` asks for it), or set SLURM_CONF to the path of the site's "
+    "slurm.conf.": (
+        "Inicie o slurmctld (`scontrol ping` pergunta por ele), ou dê a SLURM_CONF o caminho do "
+        "slurm.conf do site."
+    ),
+    "Start sge_qmaster, or set SGE_ROOT and SGE_CELL: the file common/act_qmaster in the folder of "
+    "the cell names its machine.": (
+        "Inicie o sge_qmaster, ou defina SGE_ROOT e SGE_CELL: o arquivo common/act_qmaster na "
+        "pasta da célula diz a máquina dele."
+    ),
+    "Start it, or point its commands to it: they have to answer {account} here.": (
+        "Inicie-o, ou aponte os comandos para ele: eles têm de responder a {account} aqui."
+    ),
+    "Let {account} do this: `sacctmgr add user {account} account=ACCOUNT`, with one of "
+    "`sacctmgr show account`.": (
+        "Permita isso a {account}: `sacctmgr add user {account} account=ACCOUNT`, com uma de "
+        "`sacctmgr show account`."
+    ),
+    "Let {account} do this from here: `qconf -as {host}`, and if need be `qconf -ao {account}`.": (
+        "Permita isso a {account} daqui: `qconf -as {host}` e, se for preciso, "
+        "`qconf -ao {account}`."
     ),
     "Let {account} do this, as an operator of the scheduler.": (
         "Permita isso a {account}, como operador do escalonador."
     ),
+    "Start slurmdbd, until `sacct` answers {account}.": (
+        "Inicie o slurmdbd, até que `sacct` responda a {account}."
+    ),
+    "Let {account} read the file common/accounting in the folder of the cell.": (
+        "Deixe {account} ler o arquivo common/accounting na pasta da célula."
+    ),
     "Start the accounting, and let {account} read it.": (
         "Inicie a contabilidade, e deixe {account} lê-la."
     ),
-    "Start it, or set where its configuration is (SLURM_CONF, SGE_ROOT and SGE_CELL).": (
-        "Inicie-o, ou diga onde está a configuração dele (SLURM_CONF, SGE_ROOT e SGE_CELL)."
-    ),
-    "Run the command as {account} to see more; then correct the scheduler.": (
-        "Execute o comando como {account} para ver mais; depois corrija o escalonador."
+    "Run `{command}` as {account} to see more; then correct the scheduler.": (
+        "Execute `{command}` como {account} para ver mais; depois corrija o escalonador."
     ),
 }
 

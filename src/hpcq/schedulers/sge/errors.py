@@ -17,6 +17,7 @@ _AWAY = (
     r"unable to (?:send message to|contact) qmaster|got select error|got send error"
     r"|cell directory \S+ doesn't exist|SGE_ROOT directory \S+ doesn't exist"
     r"|can't (?:read|open) .*act_qmaster|can't resolve hostname of qmaster"
+    r"|unable to read qmaster name|fopen\(\S+/common/bootstrap\S+ failed"
     r"|Please set the environment variable SGE_ROOT|qmaster is not (?:running|reachable)"
 )
 _ANSWER_LOST = (

@@ -118,7 +118,8 @@ class SlurmBackend(CommandLineBackend):
         return Mistake(
             "Slurm keeps no accounting: once it has forgotten a job (MinJobAge), nobody can tell "
             "how it ended, nor what it used.",
-            "Run slurmdbd, and set AccountingStorageType=accounting_storage/slurmdbd.",
+            "Run slurmdbd, set AccountingStorageType=accounting_storage/slurmdbd in slurm.conf, "
+            "and restart slurmctld.",
         )
 
     def check_script(self, spec: JobSpec, script: bytes) -> ScriptDirectives:
