@@ -22,9 +22,10 @@ class LogWriter(logging.Handler):
     """
 
     def __init__(self, descriptor: int, most_lines: int = 10_000) -> None:
-        super().__init__()
         self._descriptor = descriptor
         self._lines = LineQueue("hpcq-log", self._write, self._note, most_lines)
+        # Python flushes a handler at its end as soon as it is known.
+        super().__init__()
 
     @property
     def dropped(self) -> int:

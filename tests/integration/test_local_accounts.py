@@ -1,5 +1,6 @@
 """LOCAL with real processes, as root: jobs that run as other accounts of the machine."""
 
+import asyncio
 import json
 import os
 import pwd
@@ -10,6 +11,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -26,7 +28,7 @@ from hpcq.domain.errors import InvalidSpec, NotAuthorized, SchedulerUnavailable
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.execution.accounts import Accounts
-from hpcq.schedulers.local import job_folder
+from hpcq.schedulers.local import account_lookups, job_folder
 from hpcq.schedulers.local.accounts import AccountUnusable, account_ids
 from hpcq.schedulers.local.files import REPORT_DESCRIPTOR
 from hpcq.schedulers.local.job import LocalJob
@@ -37,6 +39,7 @@ from hpcq.schedulers.local.job_folder import (
     remove_job_folder_of_account,
 )
 from hpcq.schedulers.local.processes import identify, is_running, proportional_memory
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS
 
 pytestmark = [
     pytest.mark.anyio,
@@ -44,6 +47,7 @@ pytestmark = [
 ]
 
 OWN_STATUS = Path("/proc/self/status").read_text()
+MODULES = {"getpwnam": "pwd.getpwnam", "getgrouplist": "os.getgrouplist"}
 WAIT = "while [ ! -e go ]; do sleep 0.02; done\n"
 
 
@@ -617,6 +621,76 @@ async def test_account_removed_job_waits(site: LocalSite, homes: Path, ana: Acco
     await site.backend.act(Action.RELEASE, gone)
     assert (await site.ended(gone)).state is JobState.DONE
     assert (site.work / "ran").exists()
+
+
+@pytest.mark.parametrize("looked_up", ["getpwnam", "getgrouplist"])
+async def test_directory_of_accounts_hangs_other_jobs_run(
+    site: LocalSite,
+    ana: Account,
+    bia: Account,
+    looked_up: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """More of one account's jobs than the service has threads and slots wait for the directory."""
+    monkeypatch.setattr(account_lookups, "_PATIENCE_SECONDS", 0.5)
+    waiting = [await submit(site, ana, "echo ran >> ran\n", hold=True) for _ in range(6)]
+    of_bia = site.spec("exit 6\n", run_as=bia.pw_name, working_directory=bia.pw_dir)
+    answers = threading.Event()
+    original = getattr(pwd if looked_up == "getpwnam" else os, looked_up)
+
+    def hangs(name: str, *more: int) -> object:
+        if name == ana.pw_name:
+            answers.wait()
+        return original(name, *more)
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(f"hpcq.schedulers.local.accounts.{MODULES[looked_up]}", hangs)
+            for native_id in waiting:
+                await site.backend.act(Action.RELEASE, native_id)
+            assert (await site.run(site.script("exit 5\n", "own"))).exit_code == 5
+            other = await submit_to(site.backend, site.placed(of_bia), new_key())
+            assert (await site.ended(other)).exit_code == 6
+            with pytest.raises(SchedulerUnavailable, match="did not tell of"):
+                await submit(site, ana, "true\n")
+            await site.until(
+                lambda jobs: all("did not tell" in (j.state_reason or "") for j in jobs)
+            )
+            for native_id in waiting[1:]:
+                assert await site.backend.cancel(native_id, ana.pw_name) is True
+            await site.restart()
+            assert (await site.run(site.script("exit 5\n", "own"))).exit_code == 5
+    finally:
+        answers.set()
+    await site.backend.act(Action.RELEASE, waiting[0])
+    assert (await site.ended(waiting[0])).state is JobState.DONE
+    assert (site.work / "ran").read_text() == "ran\n"
+
+
+async def test_directory_of_accounts_hangs_job_deleted_meanwhile(
+    site: LocalSite, ana: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(account_lookups, "_PATIENCE_SECONDS", 0.5)
+    deleted = await submit(site, ana, "echo ran > ran\n", hold=True)
+    asked, answers = threading.Event(), threading.Event()
+    original = pwd.getpwnam
+
+    def hangs(name: str) -> Account:
+        asked.set()
+        answers.wait()
+        return original(name)
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr("hpcq.schedulers.local.accounts.pwd.getpwnam", hangs)
+            await site.backend.act(Action.RELEASE, deleted)
+            await asyncio.to_thread(asked.wait, PATIENCE_SECONDS)
+            assert await site.backend.cancel(deleted, ana.pw_name) is True
+    finally:
+        answers.set()
+    await site.restart()
+    assert (await run(site, ana, "true\n")).state is JobState.DONE
+    assert not (site.work / "ran").exists()
 
 
 def test_folders_place_writable_by_others(homes: Path, ana: Account) -> None:

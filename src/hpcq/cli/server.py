@@ -6,6 +6,7 @@ import getpass
 import ipaddress
 import logging
 import socket
+import sys
 
 import structlog
 import uvicorn
@@ -36,7 +37,16 @@ def run(settings: Settings, listener: socket.socket) -> bool:
         settings: the settings of the whole service.
         listener: a socket that listens already.
     """
-    log = configure_logging(settings.log_format, settings.log_level)
+    try:
+        log = configure_logging(settings.log_format, settings.log_level)
+    except RuntimeError as error:
+        # There is no log yet.
+        print(
+            f"The service cannot start: its account may have no more processes and threads "
+            f"({error}). End some, or raise the limit (ulimit -u, TasksMax=).",
+            file=sys.stderr,
+        )
+        return False
     if Method.NONE in settings.auth and listener.family != socket.AF_UNIX:
         _warn_of_open_address(*listener.getsockname()[:2])
     connections = Connections(settings, raise_limit())

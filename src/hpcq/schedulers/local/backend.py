@@ -38,6 +38,7 @@ from hpcq.schedulers.base import (
     SchedulerOptions,
     ScriptDirectives,
 )
+from hpcq.schedulers.local.account_lookups import AccountsUnavailable
 from hpcq.schedulers.local.accounts import AccountUnusable
 from hpcq.schedulers.local.checks import check_job, check_queue, check_text
 from hpcq.schedulers.local.engine import Engine
@@ -304,6 +305,8 @@ class LocalBackend:
     async def _check_account(self, name: str) -> None:
         try:
             await self._engine.runs.check_account(name)
+        except AccountsUnavailable as error:
+            raise NothingWritten(str(error)) from None
         except AccountUnusable as error:
             raise InvalidSpec(str(error)) from None
 

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import os
-import pwd
 import socket
 import stat
 from collections.abc import Collection
@@ -13,7 +12,8 @@ import structlog
 
 from hpcq.schedulers.base import SchedulerOptions
 from hpcq.schedulers.local import cgroup_setup, files, job_folder
-from hpcq.schedulers.local.accounts import AccountUnusable, account_ids, find_account
+from hpcq.schedulers.local.account_lookups import FoundAccount
+from hpcq.schedulers.local.accounts import AccountUnusable
 from hpcq.schedulers.local.cgroup import remove_cgroup
 from hpcq.schedulers.local.cgroup_setup import CgroupsUnusable, CgroupTree
 from hpcq.schedulers.local.environment import (
@@ -64,13 +64,6 @@ class RunFolders:
         """Return the job's own folder; of a row from an earlier version, the one it must have."""
         return job.folder or name_folder(job)
 
-    def find_account(self, name: str | None) -> pwd.struct_passwd | None:
-        """Return the account of a job; None for the service's own."""
-        if name is None or self.is_own(name):
-            return None
-        self.check_accounts()
-        return find_account(name)
-
     def is_own(self, name: str | None) -> bool:
         """Return whether a job of this account runs as the service does."""
         return name is None or (name == self._own_account and os.geteuid() != 0)
@@ -91,15 +84,21 @@ class RunFolders:
             )
         job_folder.check_place(find_place())
 
-    def prepare(self, job: LocalJob, script: bytes) -> JobReport:
+    def prepare(self, job: LocalJob, script: bytes, account: FoundAccount | None) -> JobReport:
         """Make all that a job needs to start; return its report, still empty.
+
+        Args:
+            job: the job.
+            script: its script.
+            account: the account that it runs as; None for the service's own.
 
         Raises:
             FileExistsError: something is in the way.
             OSError: it cannot be made.
-            AccountUnusable: the job's account cannot be used now.
+            AccountUnusable: jobs cannot run as other accounts now.
         """
-        account = self.find_account(job.spec.run_as)
+        if account is not None:
+            self.check_accounts()
         order, directory = self._order(job, account), self.directory_of(job)
         lists = list_hosts(self._environment.host, job.spec.slots)
         job_folder.make_job_folder(order["folder"], lists)
@@ -143,13 +142,13 @@ class RunFolders:
                 directory.mkdir(0o700)
             directory.chmod(0o700)
 
-    def _order(self, job: LocalJob, account: pwd.struct_passwd | None) -> JobOrder:
+    def _order(self, job: LocalJob, account: FoundAccount | None) -> JobOrder:
         spec, group, folder = job.spec, self.cgroup_of(job), self.folder_of(job)
         stdout_path, stderr_path = output_paths(job.array or job.number, spec, job.task)
         script = bytes(self._scripts / job.run_name / "script").decode("utf-8", "surrogateescape")
         order = JobOrder(
             args=list(spec.args),
-            environment=self._environment.environment(job, folder, account),
+            environment=self._environment.environment(job, folder, account and account.entry),
             working_directory=spec.working_directory,
             script=script if account is None else f"{folder}/{job_folder.SCRIPT}",
             stdout_path=stdout_path,
@@ -162,7 +161,7 @@ class RunFolders:
             folder=folder,
         )
         if account is not None:
-            order["account"] = account_ids(account)
+            order["account"] = account.ids
         return order
 
 

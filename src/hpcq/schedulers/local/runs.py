@@ -18,6 +18,7 @@ from hpcq.domain.errors import SchedulerUnavailable
 from hpcq.domain.states import FailureKind
 from hpcq.schedulers.base import SchedulerOptions
 from hpcq.schedulers.local import files, job_folder, unreported_ends
+from hpcq.schedulers.local.account_lookups import AccountLookups
 from hpcq.schedulers.local.cgroup import JobCgroup
 from hpcq.schedulers.local.environment import name_folder
 from hpcq.schedulers.local.files import Result, Sample, ShepherdStart
@@ -70,9 +71,11 @@ class Runs:
         self._descriptors: set[int] = set()
         self._reports: dict[str, JobReport] = {}
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="hpcq-runs")
+        self._accounts = AccountLookups()
 
     async def start(self, lock_descriptor: int) -> None:
         """Start the launcher, which shares the lock on the spool, see `launcher`."""
+        self._accounts.start()
         barrier = threading.Barrier(_THREADS)
         await asyncio.gather(*(self.in_thread(barrier.wait) for _ in range(_THREADS)))
         await self.in_thread(self.folders.open)
@@ -85,6 +88,7 @@ class Runs:
             self._unwatch(descriptor)
         if self._launcher is not None:
             await self._launcher.stop()
+        self._accounts.stop()
         self._threads.shutdown()
         for report in self._reports.values():
             report.close()
@@ -101,14 +105,18 @@ class Runs:
             AccountUnusable: its account cannot be used now.
         """
         assert self._launcher is not None  # noqa: S101
+        name = job.spec.run_as
+        account = None
+        if name is not None and not self.folders.is_own(name):
+            account = await self._accounts.find(name)
         job.folder = name_folder(job)
         try:
-            report = await self.in_thread(self.folders.prepare, job, script)
+            report = await self.in_thread(self.folders.prepare, job, script, account)
         except FileExistsError:
             # A crash has left it; or somebody else, who knows the job's id, is in the way.
             await self.remove(job)
             job.folder = f"{job.folder}-{secrets.token_hex(8)}"
-            report = await self.in_thread(self.folders.prepare, job, script)
+            report = await self.in_thread(self.folders.prepare, job, script, account)
         self._reports[job.run_name] = report
         waiting = await self._launcher.launch(self.folders.directory_of(job))
         waiting.started["folder"] = job.folder
@@ -118,9 +126,12 @@ class Runs:
         """Check that jobs can run as an account.
 
         Raises:
+            AccountsUnavailable: the machine's directory of accounts does not answer.
             AccountUnusable: they cannot.
         """
-        await self.in_thread(self.folders.find_account, name)
+        if not self.folders.is_own(name):
+            await self.in_thread(self.folders.check_accounts)
+            await self._accounts.find(name)
 
     async def recover(
         self, rows: Sequence[SpoolRow], boot_id: str
