@@ -1,6 +1,7 @@
 """Queues and hosts: ``qstat -g c -xml``, ``qconf -sq``, ``qhost -q -xml``."""
 
 import re
+from collections.abc import Sequence
 from xml.etree import ElementTree
 
 from hpcq.domain.errors import OutputParseError
@@ -89,11 +90,15 @@ def _node(host: ElementTree.Element) -> Node:
         name=host.get("name") or "",
         is_up=values.get("load_avg", "-") != "-",
         native_state=" ".join(dict.fromkeys(filter(None, states))) or None,
-        slots_total=sum(int(_queue_value(q, "slots") or 0) for q in queues) if queues else None,
-        slots_used=sum(int(_queue_value(q, "slots_used") or 0) for q in queues) if queues else None,
+        slots_total=_sum(queues, "slots"),
+        slots_used=_sum(queues, "slots_used"),
         memory_bytes=_memory(values.get("mem_total")),
         queues=tuple(queue.get("name") or "" for queue in queues),
     )
+
+
+def _sum(queues: Sequence[ElementTree.Element], name: str) -> int | None:
+    return sum(_whole("qhost", _queue_value(q, name)) for q in queues) if queues else None
 
 
 def _queue_value(queue: ElementTree.Element, name: str) -> str:
@@ -111,8 +116,16 @@ def _memory(text: str | None) -> int | None:
 
 
 def _count(element: ElementTree.Element, name: str) -> int:
-    text = (element.findtext(name) or "").strip()
-    return int(text) if text.isdecimal() else 0
+    return _whole("qstat -g c", (element.findtext(name) or "").strip())
+
+
+def _whole(command: str, text: str) -> int:
+    """Return a number of slots; 0 where none stands."""
+    try:
+        return int(text or 0)
+    except ValueError as error:
+        reason = "a number of slots is no whole number"
+        raise OutputParseError(command, reason, text.encode()) from error
 
 
 def _document(command: str, output: bytes) -> ElementTree.Element:

@@ -235,6 +235,20 @@ def test_nodes() -> None:
     assert node.native_state == "s"
 
 
+@pytest.mark.parametrize("number", [b"@", b"1.5", b"9" * 5000])
+def test_slots_no_number(number: bytes) -> None:
+    output = recorded("qhost_q_xml").stdout
+    changed = re.sub(rb"(<queuevalue [^>]*name='slots_used'>)\d+", rb"\g<1>" + number, output)
+    assert changed != output
+    with pytest.raises(OutputParseError, match="no whole number"):
+        parse_qhost_xml(changed)
+    output = recorded("qstat_g_c_xml").stdout
+    changed = re.sub(rb"<used>\d+", b"<used>" + number, output)
+    assert changed != output
+    with pytest.raises(OutputParseError, match="no whole number"):
+        parse_queue_summary(changed, {})
+
+
 @given(st.binary())
 def test_queues_and_nodes_any_bytes(output: bytes) -> None:
     parse_queue_limits(output)
