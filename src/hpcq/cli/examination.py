@@ -416,4 +416,5 @@ def _detail(error: HpcqError) -> str:
     message = " ".join((getattr(error, "scheduler_message", None) or "").split())
     # Most details end with the words already, without the names of the commands.
     is_told = error.detail.endswith(message.rpartition(": ")[2])
-    return error.detail if is_told else f"{error.detail} ({message})"
+    detail = error.detail if is_told else f"{error.detail} ({message})"
+    return detail if detail.endswith((".", "?", ")")) else f"{detail}."
