@@ -145,6 +145,18 @@ def test_token_command_while_service_runs(tmp_path: Path) -> None:
         assert service.client.post("/jobs", json={}, headers=headers).status_code == 403
         listed = token_command(service, "list").stdout
         assert token not in listed
+        (kept,) = [
+            one
+            for one in json.loads(token_command(service, "list", "--json").stdout)
+            if one["user"] == "ana"
+        ]
+        assert (kept["role"], kept["scopes"], kept["expiresAt"]) == ("viewer", None, None)
+        more = ("--user", "bia", "--expires", "2h", "--scope", "jobs:read", "--json")
+        other = json.loads(token_command(service, "create", *more).stdout)
+        assert (other["user"], other["role"], other["scopes"]) == ("bia", "user", ["jobs:read"])
+        assert other["expiresAt"] > other["createdAt"]
+        bearer = {"Authorization": f"Bearer {other['token']}"}
+        assert service.client.get("/jobs", headers=bearer).status_code == 200
         (token_id,) = re.findall(r"^(\w+)\tana\tviewer\tall scopes\t.*never expires$", listed, re.M)
         assert token_command(service, "revoke", token_id).returncode == 0
         service.stop()

@@ -2,21 +2,22 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from hpcq.cli.commands import command
+from hpcq.cli.commands import Json, command
+from hpcq.cli.screen import print_json
 from hpcq.cli.texts import translated as _
 from hpcq.domain.errors import StoreUnavailable
 from hpcq.domain.principals import Role, Scope
 from hpcq.domain.units import format_time, now
 
 if TYPE_CHECKING:
-    from hpcq.storage.tokens import TokenStore
+    from hpcq.storage.tokens import Token, TokenStore
 
 __all__ = ["app"]
 
@@ -38,6 +39,7 @@ def create(
     scope: Annotated[
         list[Scope] | None, typer.Option(help=_("Narrow it to this; may be given again."))
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Make a token and print it. It is shown this once: the records hold only its hash."""
     if _USER.fullmatch(user) is None:
@@ -45,25 +47,36 @@ def create(
             _("{name} is not a name of letters, digits and . _ @ -").format(name=repr(user))
         )
     # Imported here because the other commands do without the service.
-    from hpcq.auth.tokens import create_token
+    from hpcq.auth.tokens import create_token, digest_of
 
     lifetime = None if expires is None else _lifetime(expires)
     scopes = frozenset(scope) if scope else None
 
-    async def make(store: "TokenStore") -> str:
+    async def make(store: "TokenStore") -> tuple[str, "Token"]:
         at = now()
         expires_at = None if lifetime is None else at + lifetime
-        return await create_token(
+        text = await create_token(
             store, user=user, role=role, at=at, scopes=scopes, expires_at=expires_at
         )
+        token = await store.find(digest_of(text))
+        assert token is not None  # noqa: S101
+        return text, token
 
-    typer.echo(_with_store(make))
+    text, token = _with_store(make)
+    if as_json:
+        print_json({"token": text, **_as_json(token)})
+    else:
+        typer.echo(text)
 
 
 @command(app, "list")
-def list_tokens() -> None:
+def list_tokens(as_json: Json = False) -> None:
     """List all tokens: id, user, role, scopes, when it was made, and until when it is good."""
-    for token in _with_store(lambda store: store.all()):
+    tokens = _with_store(lambda store: store.all())
+    if as_json:
+        print_json([_as_json(token) for token in tokens])
+        return
+    for token in tokens:
         if token.revoked_at is not None:
             until = f"revoked {format_time(token.revoked_at)}"
         elif token.expires_at is not None:
@@ -86,6 +99,21 @@ def revoke(
         typer.echo(words.format(token=repr(token_id)), err=True)
         raise typer.Exit(1)
     typer.echo(_("The token {token} is worthless now.").format(token=token_id))
+
+
+def _as_json(token: "Token") -> Mapping[str, object]:
+    def time(at: datetime | None) -> str | None:
+        return None if at is None else format_time(at)
+
+    return {
+        "id": token.token_id,
+        "user": token.user,
+        "role": token.role,
+        "scopes": None if token.scopes is None else sorted(token.scopes),
+        "createdAt": time(token.created_at),
+        "expiresAt": time(token.expires_at),
+        "revokedAt": time(token.revoked_at),
+    }
 
 
 def _lifetime(text: str) -> timedelta:
