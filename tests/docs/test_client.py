@@ -1,5 +1,6 @@
 """The recipes of ``docs/client.md``, run in their order against a live service."""
 
+import doctest
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 from tests.docs.blocks import blocks
 
-from hpcq.client import errors
+from hpcq.client import errors, sync_client
 from hpcq.schedulers.testing.service import INSTALLATION, Service
 
 PAGE = INSTALLATION / "docs" / "client.md"
@@ -38,6 +39,25 @@ def test_recipes(
     assert events.splitlines()[-1].endswith("1 DONE")
     assert together == "['DONE', 'DONE']\n"
     assert refused.startswith("workingDirectory '/nowhere' cannot be used")
+
+
+def test_docstring_examples(
+    tmp_path: Path,
+    start_service: Callable[..., Service],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    script = tmp_path / "study.sh"
+    script.write_text('#!/bin/sh\necho "study $1"\n')
+    script.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    printed = []
+    with sync_client.Client(start_service().url) as client:
+        names: dict[str, Any] = {"Client": sync_client.Client, "client": client}
+        for method in (client.submit, client.jobs):
+            (example,) = doctest.DocTestParser().get_examples(method.__doc__ or "")
+            printed.append(_run(f"{example.source}\nrun(client)", names, capsys))
+    assert printed == ["DONE study november\n\n", "['november']\n"]
 
 
 def test_error_classes_documented() -> None:

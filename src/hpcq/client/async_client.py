@@ -364,6 +364,11 @@ class AsyncClient:
 
         The submission carries a key, so that sending it again never makes a second job.
 
+        >>> async def run(client: AsyncClient) -> None:
+        ...     job = await client.submit("study.sh", ["november"], name="november")
+        ...     await job.wait(60)
+        ...     print(job.state, await job.output().text())
+
         Args:
             script_file: the script; a relative path begins at the present folder.
             args: of the script.
@@ -413,6 +418,9 @@ class AsyncClient:
         **filters: Unpack[JobFilters],
     ) -> AsyncIterator[AsyncJob]:
         """Yield the jobs of the listing, page by page, each once.
+
+        >>> async def run(client: AsyncClient) -> None:
+        ...     print([job.name async for job in client.jobs(state=["DONE", "FAILED"])])
 
         Args:
             archived: also jobs that ended long ago.

@@ -364,6 +364,11 @@ class Client:
 
         The submission carries a key, so that sending it again never makes a second job.
 
+        >>> def run(client: Client) -> None:
+        ...     job = client.submit("study.sh", ["november"], name="november")
+        ...     job.wait(60)
+        ...     print(job.state, job.output().text())
+
         Args:
             script_file: the script; a relative path begins at the present folder.
             args: of the script.
@@ -411,6 +416,9 @@ class Client:
         **filters: Unpack[JobFilters],
     ) -> Iterator[Job]:
         """Yield the jobs of the listing, page by page, each once.
+
+        >>> def run(client: Client) -> None:
+        ...     print([job.name for job in client.jobs(state=["DONE", "FAILED"])])
 
         Args:
             archived: also jobs that ended long ago.
