@@ -76,6 +76,13 @@ def test_doctor_state_directory_open(tmp_path: Path) -> None:
     assert "mode 0755" in found.text
 
 
+def test_doctor_state_directory_unwritable(tmp_path: Path) -> None:
+    told = examined(tmp_path, STATE_DIRECTORY="/proc/state")
+    (found,) = [one for one in told if one.verdict is Verdict.PROBLEM]
+    assert found.part == "state directory"
+    assert "STATE_DIRECTORY" in (found.remedy or "")
+
+
 def test_doctor_state_directory_remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kind = examination._kind_of_file_system(tmp_path)
     monkeypatch.setattr(examination, "_REMOTE", (kind,))

@@ -188,8 +188,13 @@ def _file_system(folder: Path) -> Iterator[Finding]:
     if free < _LITTLE_SPACE:
         text = _("Only {free} MB are free for {file}.").format(free=free >> 20, file=folder)
         yield _warning(part, text, _("Make room: the service takes no job when the disk is full."))
-    with tempfile.TemporaryFile(dir=folder if os.access(folder, os.W_OK) else None) as file:
-        written = os.fstat(file.fileno()).st_mtime
+    try:
+        with tempfile.TemporaryFile(dir=folder if os.access(folder, os.W_OK) else None) as file:
+            written = os.fstat(file.fileno()).st_mtime
+    except OSError as error:
+        text = _("{file} cannot be used: {why}.").format(file=folder, why=error.strerror)
+        yield _problem(part, text, _("Make it for this account, or set STATE_DIRECTORY."))
+        return
     yield from _clock(_("the file system of the state directory"), written - time.time())
 
 
