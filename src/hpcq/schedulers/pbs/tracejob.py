@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from hpcq.domain.arrays import summarize_array
-from hpcq.domain.errors import CommandMissing, SchedulerError
+from hpcq.domain.errors import CommandMissing, OutputParseError, SchedulerError
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.schedulers.command_line import CommandLine
 from hpcq.schedulers.pbs.arrays import as_task
@@ -122,14 +122,14 @@ class Tracejob:
             async with self._tracing:
                 argv = ("tracejob", "-n", str(_TRACED_DAYS), word)
                 done = await self._cli.run(argv, listing=True)
+            if done.exit_code != 0:
+                return None
+            return parse_tracejob(done.stdout, parse_job_id(word).short)
         except CommandMissing:
             self._is_there = False
             return None
         except SchedulerError:
             return None
-        if done.exit_code != 0:
-            return None
-        return parse_tracejob(done.stdout, parse_job_id(word).short)
 
 
 def parse_tracejob(output: bytes, wanted: NativeId) -> Observation | None:
@@ -140,6 +140,9 @@ def parse_tracejob(output: bytes, wanted: NativeId) -> Observation | None:
     Args:
         output: what it printed; its times are the server's local ones, taken for this machine's.
         wanted: whose end is asked for.
+
+    Raises:
+        OutputParseError: the time of an event is none.
     """
     is_ours = False
     told: dict[str, tuple[datetime, re.Match[str]]] = {}
@@ -198,4 +201,7 @@ def _observation(
 
 
 def _moment(text: str) -> datetime:
-    return datetime.strptime(text, "%m/%d/%Y %H:%M:%S").astimezone(UTC)
+    try:
+        return datetime.strptime(text, "%m/%d/%Y %H:%M:%S").astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise OutputParseError("tracejob", f"it is no time: {error}", text.encode()) from error

@@ -5,6 +5,7 @@ import re
 import pytest
 from tests.unit.schedulers.pbs.recorded import DELIMITER, as_dsv, read, recorded
 
+from hpcq.domain.errors import OutputParseError
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.schedulers.meanings import Outcome
@@ -66,6 +67,14 @@ def test_end_accounting_deleted_by_administrator() -> None:
         FailureKind.CANCELLED,
         "It was deleted by root@pbshead.",
     )
+
+
+@pytest.mark.parametrize("time", [b"22220:21", b"25:00:00", b"::::::::"])
+def test_end_tracejob_no_time(time: bytes) -> None:
+    told = recorded("tracejob.finished-deleted-running").stdout
+    changed = re.sub(rb"[0-9]{2}:[0-9]{2}:[0-9]{2}", time, told)
+    with pytest.raises(OutputParseError, match="no time"):
+        parse_tracejob(changed, NativeId("146"))
 
 
 def test_end_tracejob_deleted_exit_status_0() -> None:
