@@ -342,6 +342,9 @@ def test_http_without_valid_token(
         ({}, 200),
         ({"Host": "mcp.example"}, 200),
         ({"Host": "evil.example"}, 421),
+        ({"Host": "127.0.0.1:80@evil.example"}, 421),
+        ({"Host": "127.0.0.1:x.evil.example"}, 421),
+        ({"Host": "[::1]:80"}, 200),
         ({"Origin": "http://evil.example"}, 403),
     ],
 )

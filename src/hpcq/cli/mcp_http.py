@@ -1,5 +1,6 @@
 """MCP over HTTP: each caller shows a token of the service, which decides what it may do."""
 
+import re
 import socket
 from typing import Any
 
@@ -20,6 +21,8 @@ __all__ = ["KnownCallers", "serve_http", "token_refusal"]
 
 _SHUTDOWN_SECONDS = 5
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+# The library takes any text for a port: 127.0.0.1:80@evil.example too.
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@/]+)(:[0-9]{1,5})?")
 
 
 async def token_refusal(url: str, token: str) -> ClientError | None:
@@ -50,8 +53,11 @@ class KnownCallers:
         """Answer a request."""
         application = self._application
         if scope["type"] == "http":
-            token = bearer_token(Headers(scope=scope).get("authorization"))
-            if token is None:
+            headers = Headers(scope=scope)
+            token = bearer_token(headers.get("authorization"))
+            if not _HOST.fullmatch(headers.get("host", "")):
+                application = _refusal("The header Host has to be a name and a port.", 421)
+            elif token is None:
                 application = _refusal("Send the header `Authorization: Bearer TOKEN`.", 401)
             elif (error := await token_refusal(self._url, token)) is not None:
                 status = error.status if isinstance(error, Problem) else 503
