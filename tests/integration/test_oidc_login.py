@@ -238,6 +238,8 @@ def test_login_provider_down(issuer: str, service: Service) -> None:
     service.restart()
     answer = httpx.get(f"{service.url}/session/login")
     assert (answer.status_code, answer.json()["code"]) == (503, "provider_unavailable")
+    answer = Browser(service).get("/session/login?view=queues")
+    assert answer.headers["location"] == "/#/queues?problem=provider"
     call("oidc", "up")
     register(service)
     browser = Browser(service)

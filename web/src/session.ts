@@ -1,12 +1,15 @@
 /** Who asks, and how one may sign in. */
 
-import { change, get, Problem } from "./api";
+import { change, get, Problem, url } from "./api";
+import { currentRoute } from "./router";
 import { Store } from "./store";
 
 export interface Caller {
   user: string | null;
   role: string | null;
   method: string | null;
+  /** The method by which the session was begun. */
+  login: string | null;
   scopes: string[] | null;
   /** The ways by which one may sign in here. */
   logins: { method: string; url: string | null }[];
@@ -37,9 +40,25 @@ class Session extends Store {
 
   #isRefused = false;
 
+  /** Notes that the service does not know who asks any more.
+   *
+   * Whoever came from the site's login goes there again: while the session there lasts, it leads
+   * straight back.
+   */
   refuse(): void {
+    const again = this.caller?.login === "oidc" ? this.siteLogin(currentRoute().path) : null;
+    this.caller = this.caller && { ...this.caller, login: null };
     this.#isRefused = true;
     this.changed();
+    if (again) location.assign(again);
+  }
+
+  /** Returns the address of the site's login, which leads back to a view; null without one. */
+  siteLogin(path: string[]): string | null {
+    const site = this.caller?.logins.find((login) => login.url);
+    if (!site?.url) return null;
+    const view = path.join("/");
+    return url(`/${site.url}`) + (/^[A-Za-z0-9_/-]+$/.test(view) ? `?view=${view}` : "");
   }
 
   /** Makes a session of a token.

@@ -409,6 +409,9 @@ class SessionOut(_Wire):
     method: Method | None = Field(
         default=None, description="The way in which the service recognised the request."
     )
+    login: Method | None = Field(
+        default=None, description="The way in which a browser with a session logged in."
+    )
     scopes: list[Scope] = Field(default=[], description="The requests that are allowed.")
     expires_at: Time | None = Field(
         default=None, description="The end of the session or of the token; null for none."

@@ -97,6 +97,7 @@ class Authenticator:
                 session.role,
                 Method.SESSION,
                 session.scopes,
+                login=session.through,
                 expires_at=session.expires_at,
                 token_id=session.token_id,
             )
@@ -214,6 +215,7 @@ class Authenticator:
         method: Method,
         scopes: frozenset[Scope] | None = None,
         *,
+        login: Method | None = None,
         expires_at: datetime | None = None,
         token_id: str | None = None,
     ) -> Principal:
@@ -226,6 +228,7 @@ class Authenticator:
             sees_all=sees_all,
             account=user if accounts is None else accounts.name_of(user),
             scopes=scopes,
+            login=login,
             expires_at=expires_at,
             token_id=token_id,
         )

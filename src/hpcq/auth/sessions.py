@@ -116,10 +116,7 @@ class Sessions:
     async def begin(self, principal: Principal) -> tuple[str, datetime]:
         """Begin a session of somebody who logged in; return its cookie and its end."""
         begun = self._now()
-        hours = self._settings.session_hours
-        if principal.method is Method.OIDC:
-            hours = min(hours, self._settings.oidc_session_hours)
-        ends = begun + timedelta(hours=hours)
+        ends = begun + self._longest(principal.method)
         if principal.expires_at is not None:
             ends = min(ends, principal.expires_at)
         text = secrets.token_urlsafe(_RANDOM_BYTES)
@@ -135,6 +132,12 @@ class Sessions:
         await self._store.add(session, digest_of(text))
         return text, ends
 
+    def _longest(self, method: Method) -> timedelta:
+        hours = self._settings.session_hours
+        if method is Method.OIDC:
+            hours = min(hours, self._settings.oidc_session_hours)
+        return timedelta(hours=hours)
+
     async def verify(self, text: str) -> Session:
         """Return the session of a cookie.
 
@@ -147,6 +150,8 @@ class Sessions:
             session is not None
             and not session.is_revoked
             and session.expires_at > self._now()
+            # It may have been begun when the settings allowed more.
+            and session.created_at + self._longest(session.through) > self._now()
             and session.through in self._settings.auth
         )
         if session is None or not is_good:

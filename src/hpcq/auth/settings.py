@@ -302,11 +302,11 @@ class AuthSettings(Section):
     )
     oidc_session_hours: Annotated[float, Field(gt=0, le=24 * 366)] = setting(
         4.0,
-        "The longest time that a browser stays logged in with the provider's accounts, if that is "
-        "less than SESSION_HOURS. Until then the session keeps its role, whatever the provider "
-        "takes away.",
+        "The longest time that a browser stays logged in with an account of the provider, if "
+        "SESSION_HOURS is not shorter. Then the page leads to the provider again, which decides "
+        "anew. Whoever loses a group there keeps its role here for so long at most.",
         allowed="hours, above 0, at most 8784",
-        example="1",
+        example="0.5",
     )
     job_visibility: Annotated[Literal["all", "own"], BeforeValidator(lower)] = setting(
         "all",

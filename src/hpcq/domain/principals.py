@@ -86,6 +86,7 @@ class Principal:
         scopes: what the request may do at most; None for all that the role allows.
         sees_all: whether it sees the jobs of others.
         account: the account in the scheduler; None for none.
+        login: the method by which a session was begun; None without one.
         expires_at: the end of the token or session that was shown; None for none.
         token_id: names the token of this service that was shown, or the session's.
     """
@@ -96,6 +97,7 @@ class Principal:
     sees_all: bool
     account: str | None = None
     scopes: frozenset[Scope] | None = None
+    login: Method | None = None
     expires_at: datetime | None = None
     token_id: str | None = None
 

@@ -176,10 +176,7 @@ async def test_cancel_foreign_job_users_of_account(
         with pytest.raises(NotAuthorized, match="is not yours"):
             await change(namesake, native_id)
     assert noted(world) == []
-    world.accounts = Accounts({ACCOUNT: ACCOUNT}, 1000)
-    await world.restart()
-    await world.tick(5)
-    await world.changer.cancel(namesake, native_id)
+    await world.changer.cancel(replace(namesake, account=ACCOUNT), native_id)
     assert noted(world)[-1] == ("cancel", ACCOUNT)
 
 

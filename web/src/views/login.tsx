@@ -1,5 +1,5 @@
 import { useState } from "preact/hooks";
-import { Problem, url } from "../api";
+import { Problem } from "../api";
 import { useRoute } from "../router";
 import { session } from "../session";
 import { useStore } from "../store";
@@ -11,7 +11,7 @@ export function LoginView() {
   const [token, setToken] = useState("");
   const [problem, setProblem] = useState<string | null>(null);
   const [isSent, setIsSent] = useState(false);
-  const site = session.caller?.logins.find((login) => login.url);
+  const site = session.siteLogin(route.path);
   const failed = t.login.siteProblems[route.query.get("problem") ?? ""];
 
   const signIn = async (event: Event) => {
@@ -34,10 +34,10 @@ export function LoginView() {
           {failed}
         </p>
       )}
-      {site?.url && (
+      {site && (
         <>
           <p>
-            <a class="button primary" href={siteLogin(site.url, route.path)}>
+            <a class="button primary" href={site}>
               {t.login.site}
             </a>
           </p>
@@ -72,10 +72,4 @@ export function LoginView() {
       </form>
     </main>
   );
-}
-
-/** Returns the address of the site's login, which leads back to this view. */
-function siteLogin(address: string, path: string[]): string {
-  const view = path.join("/");
-  return url(`/${address}`) + (/^[A-Za-z0-9_/-]+$/.test(view) ? `?view=${view}` : "");
 }

@@ -138,7 +138,13 @@ async def begin_login(
 ) -> Response:
     """Lead a browser to the OpenID Connect provider, which leads it back to `/session/callback`."""
     secret = f"{new_secret()}.{query.view}"
-    url = await _oidc_login(context).login_url(_callback_url(context, request), secret)
+    login = _oidc_login(context)
+    try:
+        url = await login.login_url(_callback_url(context, request), secret)
+    except ProviderUnavailable:
+        if not _is_page(request):
+            raise
+        return _to_page(context, request, f"{query.view}?problem=provider")
     return _redirect(context, request, url, secret, LOGIN_SECONDS)
 
 
@@ -155,7 +161,6 @@ async def finish_login(
 ) -> Response:
     """Take a browser back from the provider: make a cookie, and lead it to the page."""
     login = _oidc_login(context)
-    root = request.scope.get("root_path", "")
     cookie = context.cookies.read(LOGIN, *_connection_and_headers(request))
     try:
         secret = login.check_answer(cookie, query.state, query.iss)
@@ -169,12 +174,12 @@ async def finish_login(
         answer = problem_of(error)
         request.state.login_status = answer.status_code
         _log.warning("session.login_failed", problem=error.detail)
-        if "text/html" in request.headers.get("accept", ""):
+        if _is_page(request):
             problem = "provider" if isinstance(error, ProviderUnavailable) else "login"
-            return _redirect(context, request, f"{root}/#/jobs?problem={problem}")
+            return _to_page(context, request, f"jobs?problem={problem}")
         return answer
     principal = request.state.principal = context.authenticator.of_provider(user)
-    response = _redirect(context, request, f"{root}/#/{secret.rpartition('.')[2]}")
+    response = _to_page(context, request, secret.rpartition(".")[2])
     await _begin_session(context, principal, request, response)
     return response
 
@@ -197,6 +202,16 @@ def _callback_url(context: Context, request: Request) -> str:
     if not headers.get("host"):
         raise HTTPException(400, "A login needs the name of this service in the header Host.")
     return f"{scheme}://{headers['host']}{root}/session/callback"
+
+
+def _is_page(request: Request) -> bool:
+    """Return whether a browser asks for something to show."""
+    return "text/html" in request.headers.get("accept", "")
+
+
+def _to_page(context: Context, request: Request, view: str) -> Response:
+    """Return an answer that leads to a view of the page, and takes the secret of a login away."""
+    return _redirect(context, request, f"{request.scope.get('root_path', '')}/#/{view}")
 
 
 def _redirect(
@@ -241,6 +256,7 @@ def _session(context: Context, principal: Principal | None) -> SessionOut:
         user=principal.user or None,
         role=principal.role,
         method=principal.method,
+        login=principal.login,
         scopes=sorted(scope for scope in Scope if principal.may(scope)),
         expires_at=None if ends is None else context.wire.time(ends),
         logins=context.logins,
