@@ -35,6 +35,6 @@ echo "Running the tests"
 # Many tests wait, so more of them than there are cores. conftest.py says which begin first.
 # A test that ends its process ends the run: pytest-xdist 3.8 would wait for ever
 # (https://github.com/pytest-dev/pytest-xdist/issues/1323).
-.venv/bin/python -m pytest -p tests.progress -p tests.left_out --numprocesses "${TEST_WORKERS:-4}" \
+.venv/bin/python -m pytest -p tests.progress -p tests.left_out --numprocesses "${TEST_WORKERS:-5}" \
     --dist loadgroup --no-loadscope-reorder --max-worker-restart 0 "$@" </dev/null || status=1
 exit $status
