@@ -25,7 +25,7 @@ from hpcq.domain.errors import (
     UnsupportedCapability,
     WrongState,
 )
-from hpcq.domain.jobs import JobRecord, JobUid
+from hpcq.domain.jobs import JobRecord, JobUid, NativeId
 from hpcq.domain.principals import UNASKED
 from hpcq.domain.states import FailureKind, JobState, JobStatus
 
@@ -219,30 +219,44 @@ async def test_submit_disk_full_during(
     assert world.job("1").uid == record.uid, "its key leads back to it"
 
 
-async def test_submit_listed_before_return(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a look read of it before is older than what the submission tells."""
-    read, go_on = asyncio.Event(), asyncio.Event()
-    task_states = world.store.task_states
+@pytest.mark.parametrize("is_written", [True, False])
+async def test_submit_listed_before_return(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, is_written: bool
+) -> None:
+    """A look has read of it before; the table shows its id, also before that is written."""
+    read, go_on, write = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    task_states, record_native_id = world.store.task_states, world.runner.record_native_id
 
-    async def slowly(arrays: Sequence[JobUid]) -> object:
+    async def read_slowly(arrays: Sequence[JobUid]) -> object:
         read.set()
         await go_on.wait()
         return await task_states(arrays)
 
-    monkeypatch.setattr(world.store, "task_states", slowly)
+    async def write_slowly(record: JobRecord, native_id: NativeId) -> JobRecord:
+        await write.wait()
+        return await record_native_id(record, native_id)
+
+    monkeypatch.setattr(world.store, "task_states", read_slowly)
+    monkeypatch.setattr(world.runner, "record_native_id", write_slowly)
     answer = world.scheduler.hold_back_next("submit")
-    submitting = asyncio.create_task(world.submit())
+    submitting = asyncio.create_task(world.submitter.submit(UNASKED, world.spec))
     await answer.ready.wait()
     looking = asyncio.create_task(world.monitor.look())
     await read.wait()
     answer.let_go()
-    record = await submitting
+    record = (await submitting).record
+    if is_written:
+        write.set()
+        await world.runner.drain()
     go_on.set()
     await looking
     assert record.native_id == world.job("1").native_id == "1"
     entry = world.table.entry(record.uid)
     assert entry is not None
     assert entry.record.native_id == "1"
+    write.set()
+    await world.runner.drain()
+    assert world.job("1").uid == record.uid
 
 
 # Reading

@@ -204,6 +204,10 @@ class JobPublisher:
         entry = self._table.entries.get(record.uid)
         return entry is not None and entry.record.revision < record.revision
 
+    def _is_new(self, record: JobRecord) -> bool:
+        """Return whether the table shows an earlier version of the record, or none."""
+        return record.uid not in self._table.entries or self._is_newer(record)
+
     async def _reconsider(
         self, versions: Sequence[_Versions], written: Sequence[JobRecord]
     ) -> None:
@@ -211,7 +215,9 @@ class JobPublisher:
         known = {record.uid for record in written}
         refused = [new.uid for _, new in versions if new.uid not in known]
         if refused:
-            self.show(*await self._store.by_uids(refused))
+            stored = await self._store.by_uids(refused)
+            # What the table shows of a version may be more than is written of it yet.
+            self.show(*(r for r in stored if self._is_new(r)))
 
     def _with_before(self, changed: Iterable[JobRecord]) -> Iterator[_Versions]:
         """Yield records with their version before; those that have a newer one are left out."""

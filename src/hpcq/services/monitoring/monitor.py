@@ -170,7 +170,7 @@ class Monitor:
         newer = [
             record
             for record in records
-            if record.uid not in shown or shown[record.uid].record.revision <= record.revision
+            if record.uid not in shown or shown[record.uid].record.revision < record.revision
         ]
         self._table.apply(newer, as_of=as_of)
 
