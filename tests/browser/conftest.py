@@ -9,12 +9,13 @@ from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwrig
 from tests.real import settings_of
 
 from hpcq.schedulers.testing.service import Service
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS
 
 __all__ = ["Reader", "submit"]
 
 LANGUAGES = {"en": "en-US", "pt": "pt-BR"}
 # The machine may be busy.
-PATIENCE_MILLISECONDS = 60_000
+PATIENCE_MILLISECONDS = PATIENCE_SECONDS * 1000
 expect.set_options(timeout=PATIENCE_MILLISECONDS)
 
 Reader = Callable[..., Page]

@@ -150,7 +150,7 @@ def test_doctor_parallel_environment_missing(tmp_path: Path) -> None:
 @pytest.mark.sge
 @pytest.mark.parametrize(
     ("has_bootstrap", "words"),
-    [(False, "common/bootstrap"), (True, "unable to read qmaster name")],
+    [(False, 'error: fopen("/'), (True, "unable to read qmaster name")],
 )
 def test_doctor_cell_incomplete(tmp_path: Path, has_bootstrap: bool, words: str) -> None:
     settings = SGE.settings()

@@ -13,11 +13,12 @@ from hpcq.schedulers.command_errors import ErrorKind, ErrorTable
 
 __all__ = ["ERRORS", "check_qmod", "never_ran", "parse_qsub", "tasks_never_run"]
 
+# Of a path, "fopen" prints 99 characters: the end of a long one is cut off.
 _AWAY = (
     r"unable to (?:send message to|contact) qmaster|got select error|got send error"
     r"|cell directory \S+ doesn't exist|SGE_ROOT directory \S+ doesn't exist"
     r"|can't (?:read|open) .*act_qmaster|can't resolve hostname of qmaster"
-    r"|unable to read qmaster name|fopen\(\S+/common/bootstrap\S+ failed"
+    r"|unable to read qmaster name|fopen\([^)]+\) failed"
     r"|Please set the environment variable SGE_ROOT|qmaster is not (?:running|reachable)"
 )
 _ANSWER_LOST = (
