@@ -99,7 +99,8 @@ def test_file_unknown_name(tmp_path: Path) -> None:
 def test_file_invalid_line(line: str, message: str, tmp_path: Path) -> None:
     (problem,) = problems(tmp_path, line)[:1]
     assert problem.endswith(message)
-    assert "s3cret" not in problem
+    # The folder has the name of the test.
+    assert "s3cret" not in problem.removeprefix(str(tmp_path))
 
 
 def test_file_from_windows(tmp_path: Path) -> None:

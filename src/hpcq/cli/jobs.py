@@ -1,5 +1,6 @@
 """The commands about jobs: list, show, act, read their output, wait for them."""
 
+import functools
 import getpass
 import itertools
 import sys
@@ -41,6 +42,9 @@ from hpcq.client import Client, Job
 from hpcq.client.answers import JobData, ResourceUsage
 
 __all__ = ["add_to", "charts", "fields", "headers", "is_mine", "row"]
+
+# A table of 10,000 jobs asks as often with each change.
+_user = functools.cache(getpass.getuser)
 
 _WATCH_SECONDS = 2.0
 
@@ -117,7 +121,7 @@ def ls(
 def is_mine(job: JobData) -> bool:
     """Return whether a job is that of the account that runs this program."""
     # The owner of a new job is known after the next look at the scheduler.
-    return getpass.getuser() in (job.owner, job.submitted_by)
+    return _user() in (job.owner, job.submitted_by)
 
 
 def headers() -> Sequence[str]:

@@ -103,7 +103,7 @@ class TopApp(App[None]):
                     table = self._table
                     if change.is_reload:
                         table.replace([job async for job in self._client.jobs()])
-                    else:
+                    elif change.jobs or change.gone:
                         table.update_jobs(change.jobs, change.gone)
                     self._are_queues_old |= bool(change.is_reload or change.jobs or change.gone)
                     self._is_loaded, was_lost, self._is_lost = True, self._is_lost, False

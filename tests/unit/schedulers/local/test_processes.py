@@ -23,14 +23,14 @@ from hpcq.schedulers.local.processes import (
 
 
 @pytest.fixture
-def tree() -> Iterator[subprocess.Popen[str]]:
-    """A shell whose child has printed that it is there."""
+def tree(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
+    """A shell whose child has printed that it is there; both are marked with the test's name."""
     with subprocess.Popen(
         ["/bin/sh", "-c", "/bin/sh -c 'echo ready; read never' <&0; exit 0"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={"HPCQ_TEST_MARK": "a b=c"},
+        env={"HPCQ_TEST_MARK": f"{request.node.name} b=c"},
     ) as shell:
         assert shell.stdout is not None
         assert shell.stdout.readline() == "ready\n"
@@ -50,10 +50,13 @@ def test_descendants_measured(tree: subprocess.Popen[str]) -> None:
     assert used.io_bytes > 0
 
 
-def test_has_environment_exact_value(tree: subprocess.Popen[str]) -> None:
-    found = {process.pid for process in has_environment(b"HPCQ_TEST_MARK=a b=c")}
+def test_has_environment_exact_value(
+    tree: subprocess.Popen[str], request: pytest.FixtureRequest
+) -> None:
+    mark = f"HPCQ_TEST_MARK={request.node.name}".encode()
+    found = {process.pid for process in has_environment(mark + b" b=c")}
     assert found == {tree.pid, *(process.pid for process in descendants(tree.pid))}
-    assert has_environment(b"HPCQ_TEST_MARK=a") == []
+    assert has_environment(mark) == []
 
 
 RECEIVER = """
