@@ -1,10 +1,10 @@
 """Remedies for what a scheduler refuses, as steps that an administrator can follow word by word."""
 
 import os
-import pwd
 import shlex
 import socket
 
+from hpcq.auth import peer
 from hpcq.cli.texts import translated as _
 from hpcq.domain.errors import (
     CommandFailed,
@@ -81,7 +81,4 @@ def remedy_for(error: HpcqError, scheduler: str) -> str:
 
 def account_name(uid: int) -> str:
     """Return the name of an account; its number if it has none."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
+    return peer.account_name(uid) or str(uid)

@@ -169,12 +169,12 @@ class Submitter:
         """
         try:
             with _field_of_script(spec):
-                submission = await self._submit(principal, spec, key_text, program, depends_on)
+                submitted = await self._submit(principal, spec, key_text, program, depends_on)
         except Exception as error:
             self.outcomes[Outcome.of_error(error)] += 1
             raise
-        self.outcomes[submission.outcome] += 1
-        return submission
+        self.outcomes[submitted.outcome] += 1
+        return submitted
 
     async def _submit(
         self,
