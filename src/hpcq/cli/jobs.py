@@ -1,6 +1,5 @@
 """The commands about jobs: list, show, act, read their output, wait for them."""
 
-import functools
 import getpass
 import itertools
 import sys
@@ -41,10 +40,7 @@ from hpcq.cli.waiting import exit_status, wait_for
 from hpcq.client import Client, Job
 from hpcq.client.answers import JobData, ResourceUsage
 
-__all__ = ["add_to", "charts", "fields", "headers", "is_mine", "row"]
-
-# A table of 10,000 jobs asks as often with each change.
-_user = functools.cache(getpass.getuser)
+__all__ = ["add_to", "charts", "fields", "headers", "is_of", "row"]
 
 _WATCH_SECONDS = 2.0
 
@@ -91,6 +87,7 @@ def ls(
     """List jobs, your own first."""
     if watch and (as_json or not out.is_terminal):
         fail(_("--watch needs a terminal; a script can follow `hpcq events`."))
+    user = getpass.getuser()
     with quick_client() as client:
 
         def listed() -> list[Job]:
@@ -104,8 +101,8 @@ def ls(
                 text=text,
                 active=active or None,
             )
-            shown = (job for job in found if is_mine(job) or not mine)
-            return sorted(shown, key=is_mine, reverse=True)
+            shown = (job for job in found if is_of(user, job) or not mine)
+            return sorted(shown, key=lambda job: is_of(user, job), reverse=True)
 
         if as_json:
             print_json(listed())
@@ -118,10 +115,10 @@ def ls(
             print_table(headers(), map(row, listed()))
 
 
-def is_mine(job: JobData) -> bool:
-    """Return whether a job is that of the account that runs this program."""
+def is_of(user: str, job: JobData) -> bool:
+    """Return whether a job is that of an account."""
     # The owner of a new job is known after the next look at the scheduler.
-    return _user() in (job.owner, job.submitted_by)
+    return user in (job.owner, job.submitted_by)
 
 
 def headers() -> Sequence[str]:

@@ -1,5 +1,6 @@
 """The table of ``hpcq top``: draws the rows in sight alone, however many there are."""
 
+import getpass
 from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 from typing import ClassVar
@@ -14,7 +15,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from hpcq.cli.jobs import headers, is_mine, row
+from hpcq.cli.jobs import headers, is_of, row
 from hpcq.cli.screen import duration, plain
 from hpcq.cli.screen import state as state_text
 from hpcq.client import AsyncJob
@@ -55,12 +56,6 @@ _KEYS: Mapping[int, SortKey] = {
 }
 
 
-def _own_order(job: AsyncJob) -> tuple[bool, bool, float]:
-    """Own jobs first, those that are not over before the others, and new before old."""
-    submitted = 0.0 if job.submit_time is None else -job.submit_time.timestamp()
-    return (not is_mine(job), job.is_over, submitted)
-
-
 class JobRows(ScrollView, can_focus=True):
     """Jobs in rows, with a cursor that stays on its job when rows move."""
 
@@ -78,6 +73,7 @@ class JobRows(ScrollView, can_focus=True):
 
     def __init__(self) -> None:
         super().__init__()
+        self._user = getpass.getuser()
         self.jobs: dict[str, AsyncJob] = {}
         self.rows: list[AsyncJob] = []
         self._read_at: dict[str, float] = {}
@@ -133,7 +129,7 @@ class JobRows(ScrollView, can_focus=True):
         selected = self.selected
         found = [job for job in self.jobs.values() if self._fits(job)]
         if self._sort is None:
-            found.sort(key=_own_order, reverse=self._is_reversed)
+            found.sort(key=self._own_order, reverse=self._is_reversed)
         else:
             found.sort(key=_KEYS[self._sort], reverse=self._is_reversed)
         self.rows = found
@@ -142,6 +138,11 @@ class JobRows(ScrollView, can_focus=True):
         self._measure()
         self.virtual_size = Size(self.size.width, len(found) + 1)
         self._show_cursor()
+
+    def _own_order(self, job: AsyncJob) -> tuple[bool, bool, float]:
+        """Own jobs first, those that are not over before the others, and new before old."""
+        submitted = 0.0 if job.submit_time is None else -job.submit_time.timestamp()
+        return (not is_of(self._user, job), job.is_over, submitted)
 
     def _fits(self, job: AsyncJob) -> bool:
         if not self._words:
