@@ -261,7 +261,7 @@ async def looks(url: str) -> list[float]:
     services = assemble(
         scheduler,
         database,
-        PathChecker(scheduler, 10),
+        PathChecker(scheduler, SETTINGS),
         SETTINGS,
         WireFormat(CLUSTER_ID),
         now,

@@ -72,7 +72,7 @@ async def measure(jobs: int, directory: Path) -> None:
     database = Database(f"sqlite:///{directory / 'jobs.sqlite3'}", Deployment("1", "FAKE"))
     await database.open()
     services = assemble(
-        scheduler, database, PathChecker(scheduler, 10), SETTINGS, WireFormat("1"), now
+        scheduler, database, PathChecker(scheduler, SETTINGS), SETTINGS, WireFormat("1"), now
     )
     monitor, table = services.monitor, services.table
     scheduler.listed = tuple(waiting(number) for number in range(jobs))

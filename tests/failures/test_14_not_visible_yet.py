@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.unit.services.kit import service_settings
 
 from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import JobSpec
@@ -71,7 +72,7 @@ def spec(tmp_path: Path) -> JobSpec:
 
 @pytest.fixture
 def checker() -> Iterator[PathChecker]:
-    checker = PathChecker(FakeScheduler(), PATIENCE_SECONDS)
+    checker = PathChecker(FakeScheduler(), service_settings())
     yield checker
     checker.close()
 

@@ -80,7 +80,6 @@ class Member:
         self.database = LostDatabase(self.url, Deployment(CLUSTER, "FAKE"))
         self.lease = Lease(self.database, self.name, LEASE)
         self.door = Door(self.scheduler)
-        self.paths = PathChecker(self.scheduler, PATIENCE_SECONDS)
         settings = ServiceSettings(
             poll_interval_seconds=self.interval_seconds,
             stale_after_seconds=2 * self.interval_seconds,
@@ -91,7 +90,10 @@ class Member:
             command_timeout_seconds=COMMAND_SECONDS,
             submission_wait_seconds=0,
             submission_settle_seconds=SETTLE_SECONDS,
+            path_check_timeout_seconds=PATIENCE_SECONDS,
+            path_wait_seconds=0,
         )
+        self.paths = PathChecker(self.scheduler, settings)
         self.services: Services = assemble(
             cast(SchedulerBackend, self.door),
             self.database,

@@ -37,7 +37,6 @@ from hpcq.domain.units import now
 from hpcq.execution.account_process import missing_means
 from hpcq.execution.accounts import Accounts
 from hpcq.execution.local import LocalRunner
-from hpcq.execution.opened import Bounds
 from hpcq.schedulers import registry
 from hpcq.services.listing.wire import WireFormat
 from hpcq.services.output.followers import Followers
@@ -74,20 +73,9 @@ async def lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     except ValueError as error:
         app.state.cannot_start = f"The service cannot start. {error}"
         raise
-    backend = ResilientBackend(
-        scheduler,
-        failures=settings.circuit_breaker_failures,
-        interval_seconds=settings.poll_interval_seconds,
-    )
+    backend = ResilientBackend(scheduler, settings)
     database = Database(settings.store_url, deployment_of(settings))
-    paths = PathChecker(
-        backend,
-        settings.path_check_timeout_seconds,
-        settings.path_wait_seconds,
-        settings.max_script_bytes,
-        accounts,
-        settings.allowed_directories,
-    )
+    paths = PathChecker(backend, settings, accounts)
     wire = WireFormat(settings.cluster_id, is_original=settings.compatibility == "original")
     services = assemble(
         backend,
@@ -100,13 +88,7 @@ async def lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         mail=settings,
         job_environment=job_environment(settings, os.environ),
     )
-    job_files = JobFiles(
-        services.jobs,
-        settings.path_check_timeout_seconds,
-        accounts,
-        _bounds(settings),
-        has_folders=settings.job_files == "on",
-    )
+    job_files = JobFiles(services.jobs, settings, accounts, (settings.state_directory,))
     programs = ProgramService(
         program_sources(settings, runner),
         ProgramNumbers(database).of,
@@ -158,12 +140,6 @@ async def lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         watching = asyncio.create_task(services.watch(known))
         stack.push_async_callback(_end, watching)
         yield
-
-
-def _bounds(settings: Settings) -> Bounds:
-    # Where an open file is, is told without links.
-    hidden = os.path.realpath(settings.state_directory)
-    return Bounds(allowed=settings.allowed_directories, hidden=(hidden,))
 
 
 def _accounts(settings: Settings) -> Accounts | None:

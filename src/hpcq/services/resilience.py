@@ -43,6 +43,7 @@ from hpcq.schedulers.base import (
 )
 from hpcq.services.array_tasks import cancel_tasks
 from hpcq.services.circuit_breaker import CircuitBreaker, is_away
+from hpcq.services.settings import ServiceSettings
 
 __all__ = ["ResilientBackend"]
 
@@ -68,16 +69,15 @@ class ResilientBackend:
 
     Args:
         wrapped: the scheduler.
-        failures: so many unanswered commands in a row open a circuit.
-        interval_seconds: how often `jobs` is called.
+        settings: the number of failures that open a circuit, and the interval of `jobs`.
 
     Attributes:
         wrapped: the same.
     """
 
-    def __init__(
-        self, wrapped: SchedulerBackend, *, failures: int, interval_seconds: float
-    ) -> None:
+    def __init__(self, wrapped: SchedulerBackend, settings: ServiceSettings) -> None:
+        failures = settings.circuit_breaker_failures
+        interval_seconds = settings.poll_interval_seconds
         self.wrapped = wrapped
         self._scheduler = CircuitBreaker(
             name="scheduler",

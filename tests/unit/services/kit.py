@@ -19,11 +19,19 @@ from hpcq.services.wiring import assemble
 from hpcq.storage.database import Database
 from hpcq.storage.migrate import Deployment
 
-__all__ = ["CLUSTER", "T0", "WIRE", "Clock", "FillingDatabase", "World"]
+__all__ = ["CLUSTER", "T0", "WIRE", "Clock", "FillingDatabase", "World", "service_settings"]
 
 CLUSTER = "1"
 WIRE = WireFormat(CLUSTER)
 T0 = datetime(2026, 1, 5, 12, tzinfo=UTC)
+
+
+def service_settings(**values: object) -> ServiceSettings:
+    """Return settings in which nothing waits; values that no site may have are fine here."""
+    patient = ServiceSettings(
+        submission_wait_seconds=0, path_wait_seconds=0, path_check_timeout_seconds=PATIENCE_SECONDS
+    )
+    return patient.model_copy(update=values)
 
 
 class Clock:
@@ -76,14 +84,10 @@ class World:
         self.database = FillingDatabase(
             f"sqlite:///{self.directory / 'jobs.sqlite3'}", Deployment(CLUSTER, "FAKE")
         )
-        self.paths = PathChecker(self.scheduler, PATIENCE_SECONDS, accounts=self.accounts)
-        # Intervals that no site may have are fine here.
-        settings = ServiceSettings(submission_wait_seconds=0).model_copy(
-            update={
-                "poll_interval_seconds": self.interval_seconds,
-                **self.settings,
-            }
+        settings = service_settings(
+            **{"poll_interval_seconds": self.interval_seconds, **self.settings}
         )
+        self.paths = PathChecker(self.scheduler, settings, self.accounts)
         services = assemble(
             self.scheduler,
             self.database,

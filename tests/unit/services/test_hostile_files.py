@@ -6,12 +6,13 @@ import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from tests.accounts import make_folder
+from tests.unit.services.kit import service_settings
 
 from hpcq.domain.errors import HpcqError, NoSuchFile
 from hpcq.domain.ids import JobUid, NativeId
@@ -89,16 +90,17 @@ def site() -> Iterator[Path]:
     shutil.rmtree(root)
 
 
+def _files(
+    accounts: Accounts | None = None, *, hidden: Sequence[Path] = (), allowed: tuple[str, ...] = ()
+) -> JobFiles:
+    settings = service_settings(job_files="on", allowed_directories=allowed)
+    return JobFiles(None, settings, accounts, hidden)  # type: ignore[arg-type]
+
+
 @pytest.fixture
 def service_files(site: Path) -> Iterator[JobFiles]:
     """Reads as the service's own account."""
-    files = JobFiles(
-        None,  # type: ignore[arg-type]
-        60.0,
-        None,
-        Bounds(hidden=(str(site / "state"),)),
-        has_folders=True,
-    )
+    files = _files(hidden=(site / "state",))
     yield files
     files.close()
 
@@ -226,12 +228,11 @@ async def test_folders_hidden_or_not_allowed(site: Path) -> None:
     (site / "state").mkdir()
     (site / "state" / "operator.token").write_bytes(SECRET)
     (site / "work" / "out").write_bytes(b"own")
-    for bounds in (
-        Bounds(hidden=(str(site / "state"),)),
-        Bounds(allowed=(str(site / "work"),)),
-        Bounds(allowed=(str(site / "wor"),)),
+    for files in (
+        _files(hidden=(site / "state",)),
+        _files(allowed=(str(site / "work"),)),
+        _files(allowed=(str(site / "wor"),)),
     ):
-        files = JobFiles(None, 60.0, None, bounds, has_folders=True)  # type: ignore[arg-type]
         job = record(site / "state")
         assert await content(files, job, "operator.token") is None
         with pytest.raises(NoSuchFile):
@@ -337,7 +338,7 @@ async def test_mounts_below_working_directory(mounted: Path, service_files: JobF
 async def test_files_unreadable_for_account(site: Path) -> None:
     account, table = "nobody", {"ana": "nobody"}
     accounts = Accounts(table, 1)
-    files = JobFiles(None, 60.0, accounts, Bounds(), has_folders=True)  # type: ignore[arg-type]
+    files = _files(accounts)
     work = site / "persons"
     work.mkdir(mode=0o755)
     mine = work / "mine"

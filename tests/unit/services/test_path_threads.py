@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+from tests.unit.services.kit import service_settings
 
 from hpcq.domain.errors import AccountUnavailable, InvalidSpec, Overloaded, PathUnavailable
 from hpcq.domain.jobs import JobSpec
@@ -57,7 +58,7 @@ def hung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.mark.anyio
 @pytest.mark.parametrize("through", ["hung/study", "link/study", "./link/../link/study"])
 async def test_mount_hung_others_unaffected(good: JobSpec, hung: Path, through: str) -> None:
-    checker = PathChecker(FakeScheduler(), 1.0)
+    checker = PathChecker(FakeScheduler(), service_settings(path_check_timeout_seconds=1.0))
     there = replace(good, working_directory=f"{hung.parent}/{through}")
     stuck = [asyncio.ensure_future(checker.check(there)) for _ in range(40)]
     await asyncio.sleep(0)
@@ -90,7 +91,7 @@ async def test_mount_recovered(good: JobSpec, tmp_path: Path) -> None:
 async def test_symlink_loop(good: JobSpec, tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to(tmp_path / "b")
     (tmp_path / "b").symlink_to(tmp_path / "a")
-    checker = PathChecker(FakeScheduler(), 60)
+    checker = PathChecker(FakeScheduler(), service_settings())
     with pytest.raises(InvalidSpec, match="symbolic links"):
         await checker.check(replace(good, working_directory=str(tmp_path / "a")))
     checker.close()
@@ -101,7 +102,7 @@ async def test_symlink_loop(good: JobSpec, tmp_path: Path) -> None:
 async def test_file_shortage_of_service(
     good: JobSpec, monkeypatch: pytest.MonkeyPatch, shortage: int
 ) -> None:
-    checker = PathChecker(FakeScheduler(), 60)
+    checker = PathChecker(FakeScheduler(), service_settings())
     await checker.check(good)
 
     def fail(*_: object, **__: object) -> int:
@@ -115,7 +116,7 @@ async def test_file_shortage_of_service(
 
 @pytest.mark.anyio
 async def test_script_size_limit_setting(good: JobSpec) -> None:
-    checker = PathChecker(FakeScheduler(), 60, max_script_bytes=4)
+    checker = PathChecker(FakeScheduler(), service_settings(max_script_bytes=4))
     with pytest.raises(InvalidSpec, match="larger than the 4 bytes"):
         await checker.check(good)
     checker.close()
@@ -132,7 +133,7 @@ async def test_script_path_many_blanks(good: JobSpec, monkeypatch: pytest.Monkey
         return scan(path)
 
     monkeypatch.setattr(os, "scandir", counting)
-    checker = PathChecker(FakeScheduler(), 60)
+    checker = PathChecker(FakeScheduler(), service_settings())
     with pytest.raises(InvalidSpec):
         await checker.check(replace(good, script_file="/ a" * 1360))
     assert scans < 10_000
@@ -181,7 +182,8 @@ async def test_account_helper_stopped(good: JobSpec, monkeypatch: pytest.MonkeyP
             return super().__enter__()
 
     monkeypatch.setattr(path_threads, "AccountFiles", Stopped)
-    checker = PathChecker(FakeScheduler(), 5.0, accounts=Accounts(None, 1))
+    settings = service_settings(path_check_timeout_seconds=5.0)
+    checker = PathChecker(FakeScheduler(), settings, Accounts(None, 1))
     try:
         job = replace(good, run_as="nobody")
         theirs = [asyncio.ensure_future(checker.check(job)) for _ in range(12)]

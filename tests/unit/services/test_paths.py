@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.services.kit import service_settings
 
 from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import JobSpec, Outputs
@@ -32,7 +33,7 @@ def scheduler() -> Directing:
 
 @pytest.fixture
 def checker(scheduler: Directing) -> Iterator[PathChecker]:
-    checker = PathChecker(scheduler, 10)
+    checker = PathChecker(scheduler, service_settings())
     yield checker
     checker.close()
 
@@ -183,7 +184,8 @@ def tree(scheduler: Directing, tmp_path: Path) -> Iterator[Tree]:
     for folder in (study, outside):
         folder.mkdir(parents=True)
         (folder / "run.sh").write_text("#!/bin/sh\n")
-    checker = PathChecker(scheduler, 10, allowed=(str(tmp_path / "allowed"),))
+    settings = service_settings(allowed_directories=(str(tmp_path / "allowed"),))
+    checker = PathChecker(scheduler, settings)
     yield Tree(
         checker,
         study,

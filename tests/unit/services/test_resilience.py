@@ -26,6 +26,7 @@ from hpcq.domain.states import JobState
 from hpcq.schedulers.base import Listing
 from hpcq.schedulers.testing import FakeScheduler
 from hpcq.services.resilience import ResilientBackend
+from hpcq.services.settings import ServiceSettings
 
 pytestmark = pytest.mark.anyio
 
@@ -36,6 +37,9 @@ SPEC = JobSpec(name="study", working_directory="/work", script_file="/work/run.s
 ID = NativeId("1")
 FAILURES = 3
 INTERVAL_SECONDS = 10.0
+SETTINGS = ServiceSettings(
+    circuit_breaker_failures=FAILURES, poll_interval_seconds=INTERVAL_SECONDS
+)
 
 Call = Callable[[ResilientBackend], Awaitable[object]]
 
@@ -95,7 +99,7 @@ def backend(
     """Before the scheduler; what is asked again is asked at once."""
     monkeypatch.setattr("hpcq.services.resilience._JITTER_SECONDS", 0.0)
     monkeypatch.setattr("hpcq.services.resilience._PAUSES_SECONDS", (0.0, 0.0))
-    return ResilientBackend(scheduler, failures=FAILURES, interval_seconds=INTERVAL_SECONDS)
+    return ResilientBackend(scheduler, SETTINGS)
 
 
 def state(backend: ResilientBackend, circuit: str = "scheduler") -> tuple[str, int]:
@@ -144,7 +148,8 @@ async def test_read_retried(
 async def test_read_retries_limited(
     scheduler: FakeScheduler, method: str, backend: ResilientBackend
 ) -> None:
-    patient = ResilientBackend(scheduler, failures=100, interval_seconds=INTERVAL_SECONDS)
+    settings = SETTINGS.model_copy(update={"circuit_breaker_failures": 100})
+    patient = ResilientBackend(scheduler, settings)
     for _ in range(9):
         scheduler.fail_next(method, AWAY)
     with pytest.raises(SchedulerUnavailable):
@@ -406,7 +411,7 @@ async def test_ended_jobs_accounting_circuit_open() -> None:
             return Listing(observations=[job for i in ids for job in self.accounting.get(i, ())])
 
     scheduler = Controller()
-    backend = ResilientBackend(scheduler, failures=FAILURES, interval_seconds=INTERVAL_SECONDS)
+    backend = ResilientBackend(scheduler, SETTINGS)
     native_id = scheduler.enqueue()
     scheduler.end(native_id)
     # Reads of ids that nobody knows.

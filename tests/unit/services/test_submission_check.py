@@ -5,6 +5,7 @@ import pytest
 from hpcq.domain.errors import CommandMissing, SchedulerError, SchedulerUnavailable
 from hpcq.schedulers.testing import FakeScheduler
 from hpcq.services.resilience import ResilientBackend
+from hpcq.services.settings import ServiceSettings
 from hpcq.services.submission.submission_check import SubmissionCheck
 
 
@@ -20,7 +21,7 @@ class Checked(FakeScheduler):
 
 
 def resilient(backend: FakeScheduler) -> ResilientBackend:
-    return ResilientBackend(backend, failures=5, interval_seconds=1)
+    return ResilientBackend(backend, ServiceSettings(poll_interval_seconds=1))
 
 
 def test_submission_check_accepted() -> None:

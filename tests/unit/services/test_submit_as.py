@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.unit.services.kit import World
+from tests.unit.services.kit import World, service_settings
 
 from hpcq.domain.actions import Action, Signal
 from hpcq.domain.errors import (
@@ -119,7 +119,8 @@ async def test_accounts_lookup_hanging() -> None:
             let_go.wait()
             return super().of(user)
 
-    checker = PathChecker(FakeScheduler(), 0.1, accounts=Hanging(None, 1))
+    settings = service_settings(path_check_timeout_seconds=0.1)
+    checker = PathChecker(FakeScheduler(), settings, Hanging(None, 1))
     with pytest.raises(PathUnavailable, match="'ana' could not be used within"):
         await checker.account_of("ana")
     let_go.set()

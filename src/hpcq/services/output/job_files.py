@@ -5,6 +5,7 @@ import errno
 import os
 import pwd
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from hpcq.domain.errors import HpcqError, NoSuchFile, NotAuthorized, Overloaded
@@ -18,6 +19,7 @@ from hpcq.execution.files import is_within
 from hpcq.execution.opened import Bounds, OpenedFile, check_folder, check_opened
 from hpcq.services.job_reader import JobReader
 from hpcq.services.output.folder import Folder, read_folder
+from hpcq.services.settings import ServiceSettings
 from hpcq.services.submission.path_threads import PathThreads
 from hpcq.services.submission.visit import Visit
 
@@ -37,27 +39,29 @@ class JobFiles:
 
     Args:
         jobs: the use cases of jobs.
-        timeout_seconds: how long a file system may take for one answer.
+        settings: the patience with file systems, the allowed folders, and JOB_FILES.
         accounts: those in whose name jobs are submitted; None where the service does so itself.
-        bounds: where files may be.
-        has_folders: whether working directories are shown.
+        hidden: the folders in which nothing is shown.
+
+    Attributes:
+        has_folders: True if working directories are shown.
     """
 
     def __init__(
         self,
         jobs: JobReader,
-        timeout_seconds: float,
+        settings: ServiceSettings,
         accounts: Accounts | None,
-        bounds: Bounds,
-        *,
-        has_folders: bool,
+        hidden: Sequence[Path],
     ) -> None:
+        allowed = settings.allowed_directories
         self._jobs = jobs
         self._accounts = accounts
-        self._bounds = bounds
-        self.has_folders = has_folders
+        # Where an open file is, is told without links.
+        self._bounds = Bounds(allowed=allowed, hidden=[os.path.realpath(path) for path in hidden])
+        self.has_folders = settings.job_files == "on"
         # Of its own: those who read much take no thread from those who submit.
-        self._threads = PathThreads(timeout_seconds, accounts, bounds.allowed)
+        self._threads = PathThreads(settings.path_check_timeout_seconds, accounts, allowed)
 
     async def find(self, principal: Principal, job_id: str) -> JobRecord:
         """Return a job whose output and files a principal may read.

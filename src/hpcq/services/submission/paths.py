@@ -11,7 +11,6 @@ import errno
 import itertools
 import os
 import stat
-from collections.abc import Sequence
 from dataclasses import replace
 
 from hpcq.domain.errors import (
@@ -27,6 +26,7 @@ from hpcq.execution.files import is_within
 from hpcq.execution.protocol import Files
 from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.programs.request import split_legacy_command
+from hpcq.services.settings import ServiceSettings
 from hpcq.services.submission.path_threads import PathThreads
 from hpcq.services.submission.visit import Visit
 
@@ -54,27 +54,23 @@ class PathChecker:
 
     Args:
         backend: the scheduler, which knows its directives and how large a script may be.
-        timeout_seconds: how long a file system may take for one answer.
-        wait_seconds: how long what is not there may take to appear; 0 for not at all.
-        max_script_bytes: how large a script may be, if the scheduler does not take less.
+        settings: the patience with file systems, the largest script, and the allowed folders.
         accounts: those in whose name jobs are submitted; None where the service does so itself.
-        allowed: the folders, without links, that jobs may use; none for all.
     """
 
     def __init__(
         self,
         backend: SchedulerBackend,
-        timeout_seconds: float,
-        wait_seconds: float = 0.0,
-        max_script_bytes: int = 1 << 30,
+        settings: ServiceSettings,
         accounts: Accounts | None = None,
-        allowed: Sequence[str] = (),
     ) -> None:
         self._backend = backend
-        self._wait_seconds = wait_seconds
-        self._max_script_bytes = max_script_bytes
+        self._wait_seconds = settings.path_wait_seconds
+        self._max_script_bytes = settings.max_script_bytes
         self._accounts = accounts
-        self._threads = PathThreads(timeout_seconds, accounts, allowed)
+        self._threads = PathThreads(
+            settings.path_check_timeout_seconds, accounts, settings.allowed_directories
+        )
 
     async def account_of(self, user: str) -> str | None:
         """Return the account in whose name a user submits; None for the service's own.
