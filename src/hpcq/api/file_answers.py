@@ -113,7 +113,11 @@ async def _events(followed: Followed) -> AsyncIterator[bytes]:
 
 
 def attachment(name: str) -> str:
-    """Return the ``Content-Disposition`` of a file that a browser is to save (RFC 6266)."""
+    """Return the ``Content-Disposition`` of a file that a browser is to save (RFC 6266).
+
+    >>> attachment("saída 1.txt")
+    "attachment; filename*=UTF-8''sa%C3%ADda%201.txt"
+    """
     return f"attachment; filename*=UTF-8''{quote(name, safe='', errors='replace')}"
 
 

@@ -21,13 +21,21 @@ def age_headers(freshness: Freshness) -> dict[str, str]:
 
 
 def is_known(tag: str, if_none_match: str) -> bool:
-    """Return whether the caller has this version, by a weak comparison (RFC 9110, 8.8.3.2)."""
+    """Return whether the caller has this version, by a weak comparison (RFC 9110, 8.8.3.2).
+
+    >>> is_known('"v1"', 'W/"v1", "v2"')
+    True
+    """
     known = {one.strip().removeprefix("W/") for one in if_none_match.split(",")}
     return tag.removeprefix("W/") in known or "*" in known
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
-    """Return whether a request's ``Accept-Encoding`` lets gzip through (RFC 9110, 12.5.3)."""
+    """Return whether a request's ``Accept-Encoding`` lets gzip through (RFC 9110, 12.5.3).
+
+    >>> accepts_gzip("gzip;q=0, *")
+    False
+    """
     weights = {}
     for part in accept_encoding.lower().split(","):
         coding, _, parameters = part.partition(";")

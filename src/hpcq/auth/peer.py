@@ -85,6 +85,9 @@ def parse_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | 
     """Return an address, a mapped one (``::ffff:127.0.0.1``) as the IPv4 address it is.
 
     None when the text is no address.
+
+    >>> parse_address("::ffff:127.0.0.1")
+    IPv4Address('127.0.0.1')
     """
     try:
         address = ipaddress.ip_address(text.partition("%")[0])

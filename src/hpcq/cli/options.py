@@ -20,7 +20,11 @@ _decoder = msgspec.json.Decoder()
 
 
 def pairs_of(option: str, texts: Sequence[str] | None) -> Mapping[str, str] | None:
-    """Return the values of an option by their names; None when it was not given."""
+    """Return the values of an option by their names; None when it was not given.
+
+    >>> pairs_of("--env", ["CASE=december", "EMPTY="])
+    {'CASE': 'december', 'EMPTY': ''}
+    """
     if not texts:
         return None
     pairs = [text.partition("=") for text in texts]
@@ -31,7 +35,11 @@ def pairs_of(option: str, texts: Sequence[str] | None) -> Mapping[str, str] | No
 
 
 def fields_of(texts: Sequence[str] | None) -> Mapping[str, object]:
-    """Return the fields of ``--field``, by the API's names."""
+    """Return the fields of ``--field``, by the API's names.
+
+    >>> fields_of(["nodes=2", "qos=long"])
+    {'nodes': 2, 'qos': 'long'}
+    """
     pairs = pairs_of("--field", texts) or {}
     for name in pairs:
         if _FIELD.fullmatch(name) is None or name in _ELSEWHERE:
@@ -48,7 +56,11 @@ def _json_or_text(text: str) -> object:
 
 
 def seconds_of(text: str) -> int:
-    """Return the seconds of ``--time``."""
+    """Return the seconds of ``--time``.
+
+    >>> seconds_of("1:30:00"), seconds_of("90m")
+    (5400, 5400)
+    """
     if found := _CLOCK.fullmatch(text):
         return sum(int(found[unit] or 0) * _SECONDS[unit] for unit in "dhms")
     if found := _UNITS.fullmatch(text):

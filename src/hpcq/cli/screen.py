@@ -134,7 +134,11 @@ def local_time(moment: datetime | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Return a duration as ``1-02:03:04``; empty if it is unknown."""
+    """Return a duration; empty if it is unknown.
+
+    >>> duration(93784)
+    '1-02:03:04'
+    """
     if seconds is None:
         return ""
     minutes, rest = divmod(round(seconds), 60)
@@ -151,7 +155,11 @@ def gigabytes(figure: float | None) -> str:
 
 
 def sparkline(figures: Sequence[float], width: int = 60) -> str:
-    """Return a line of bars from zero to the greatest figure, at most so many."""
+    """Return a line of bars from zero to the greatest figure, at most so many.
+
+    >>> sparkline([0, 2, 4, 8])
+    '▁▃▅█'
+    """
     step = max(1, -(-len(figures) // width))
     groups = [figures[begin : begin + step] for begin in range(0, len(figures), step)]
     means = [sum(group) / len(group) for group in groups]

@@ -84,6 +84,9 @@ def find_address(
 
     Raises:
         ProfileError: the profile cannot be read, or there is none of this name.
+
+    >>> find_address("https://hpc.site.example/queue/", token="secret").base_url
+    'https://hpc.site.example/queue'
     """
     named = profile or environment.get("HPCQ_PROFILE")
     url = url or (None if profile else environment.get("HPCQ_URL"))

@@ -98,12 +98,20 @@ def submission_body(
 
 
 def query_of(fields: Mapping[str, object]) -> dict[str, str]:
-    """Return query parameters under the API's names, without those that are None."""
+    """Return query parameters under the API's names, without those that are None.
+
+    >>> query_of({"state": ["DONE", "FAILED"], "owner": None})
+    {'state': 'DONE,FAILED'}
+    """
     return {wire_name(name): _text(value) for name, value in fields.items() if value is not None}
 
 
 def wire_name(name: str) -> str:
-    """Return the API's name of a field of a request."""
+    """Return the API's name of a field of a request.
+
+    >>> wire_name("slots_per_node")
+    'slotsPerNode'
+    """
     first, *rest = name.split("_")
     return first + "".join(map(str.capitalize, rest))
 

@@ -42,6 +42,9 @@ def read_tasks(text: str) -> Sequence[int]:
     Raises:
         ValueError: it is not of this form.
         InvalidSpec: a range is empty, or they are too many.
+
+    >>> read_tasks("9,3-5,4")
+    [3, 4, 5, 9]
     """
     if re.fullmatch(TASKS_PATTERN, text) is None:
         raise ValueError(f"not numbers of tasks: {text[:80]!r}")
@@ -64,7 +67,11 @@ def read_tasks(text: str) -> Sequence[int]:
 
 
 def ranges_of(numbers: Iterable[int]) -> list[str]:
-    """Return numbers of tasks as ranges: ``["3-7", "9"]``."""
+    """Return numbers of tasks as ranges.
+
+    >>> ranges_of([9, 3, 4, 5])
+    ['3-5', '9']
+    """
     runs: list[tuple[int, int]] = []
     for number in sorted(numbers):
         if runs and runs[-1][1] == number - 1:
@@ -123,6 +130,11 @@ def summarize_array(native_id: NativeId, tasks: Sequence[Observation]) -> Observ
     Args:
         native_id: the array's own id.
         tasks: all its tasks, at least one, those that are over too.
+
+    >>> done = Observation(native_id=NativeId("9[1]"), state=JobState.DONE)
+    >>> waits = Observation(native_id=NativeId("9[2]"), state=JobState.QUEUED)
+    >>> summarize_array(NativeId("9"), [done, waits]).state
+    <JobState.RUNNING: 'RUNNING'>
     """
     tasks = sorted(tasks, key=lambda task: task.array_task_id or 0)
     first = tasks[0]

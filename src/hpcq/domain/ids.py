@@ -22,6 +22,11 @@ class NativeId(str):
 
     Raises:
         ValueError: the text is not such an id.
+
+    >>> NativeId("all")
+    Traceback (most recent call last):
+        ...
+    ValueError: not a job id: 'all'
     """
 
     __slots__ = ()
@@ -83,6 +88,10 @@ class SubmissionKey(str):
 
     Raises:
         ValueError: the text is not such a key.
+
+    >>> uid = JobUid("6f1c1d2e-8a57-4c9d-8f0a-2f6b8f2f7a63")
+    >>> SubmissionKey.for_uid(uid)
+    'hpcq-6f1c1d2e8a574c9d8f0a2f6b8f2f7a63'
     """
 
     __slots__ = ()
@@ -105,7 +114,11 @@ class SubmissionKey(str):
 
     @classmethod
     def find_in(cls, text: str | None) -> Self | None:
-        """Return the key that stands in a scheduler's comment or context, or None."""
+        """Return the key that stands in a scheduler's comment or context, or None.
+
+        >>> SubmissionKey.find_in("hpcq-6f1c1d2e8a574c9d8f0a2f6b8f2f7a63 of the study")
+        'hpcq-6f1c1d2e8a574c9d8f0a2f6b8f2f7a63'
+        """
         match = cls._GRAMMAR.search(text or "")
         return None if match is None else cls(match[0])
 

@@ -67,6 +67,10 @@ class ArrayRange:
 
     Attributes:
         max_running: how many of them may run at the same time; None: as many as fit.
+
+    >>> array = ArrayRange(first=1, last=9, step=4)
+    >>> array.text, list(array.tasks)
+    ('1-9:4', [1, 5, 9])
     """
 
     first: int

@@ -16,6 +16,9 @@ class Layout:
         slots: all of them.
         nodes: the number of nodes; None where the scheduler chooses.
         cpus_per_task: the slots of each task.
+
+    >>> Layout(slots=8, nodes=2, cpus_per_task=2).tasks_per_node
+    2
     """
 
     slots: int
@@ -40,8 +43,6 @@ class Layout:
 
 def lay_out(spec: JobSpec) -> Layout:
     """Return the places of a job's slots; ``reservedSlots`` is always their total.
-
-    Eight slots on two nodes, with two CPUs for each task, are two tasks on each node.
 
     Raises:
         InvalidSpec: the numbers contradict each other; the field that has to change is named.

@@ -47,6 +47,9 @@ def default_name(directory: str) -> str:
     """Return the name of a job that was given none: the last component of its directory.
 
     Control characters, which a name cannot hold, become ``_``.
+
+    >>> default_name("/home/ana/study 7")
+    'study 7'
     """
     name = PurePosixPath(directory).name
     return "".join("_" if ord(c) < 32 or ord(c) == 127 else c for c in name) or "job"
@@ -58,7 +61,11 @@ def as_pattern(text: str) -> str:
 
 
 def file_name(name: str) -> str:
-    """Return a job's name as one component of a path: ``2024/run 1`` becomes ``2024_run 1``."""
+    """Return a job's name as one component of a path.
+
+    >>> file_name("2024/run 1")
+    '2024_run 1'
+    """
     safe = _UNSAFE_IN_FILE_NAMES.sub("_", name)[:_LONGEST_FILE_NAME_BYTES] or "job"
     # Cut between characters, not between bytes.
     while len(safe.encode("utf-8", "surrogateescape")) > _LONGEST_FILE_NAME_BYTES:
@@ -81,6 +88,10 @@ def place_outputs(
 
     Raises:
         InvalidSpec: see `requested_pattern`.
+
+    >>> spec = JobSpec(name="case", working_directory="/study", script_file="/study/run.sh")
+    >>> place_outputs(spec, stdout=None, stderr=None)
+    Outputs(stdout='/study/case.o%j', stderr='/study/case.e%j')
     """
     return Outputs(
         stdout=_place(spec, requested_pattern(spec, "stdout", task_suffix), stdout, "o"),
@@ -113,6 +124,12 @@ def requested_pattern(spec: JobSpec, stream: Stream, task_suffix: str | None) ->
 
     Raises:
         InvalidSpec: ``%a`` in the path of a job that is no array.
+
+    >>> spec = JobSpec(
+    ...     name="case", working_directory="/study", script_file="run.sh", stdout_path="%x.%j"
+    ... )
+    >>> requested_pattern(spec, "stdout", task_suffix=None)
+    '/study/case.%j'
     """
     asked: str | None = getattr(spec, f"{stream}_path")
     if asked is None:

@@ -54,7 +54,11 @@ class Parameter:
     description: str | None = None
 
     def takes(self, value: object) -> bool:
-        """Return whether a value, as JSON or TOML gives it, may be given; numbers as text too."""
+        """Return whether a value, as JSON or TOML gives it, may be given; numbers as text too.
+
+        >>> Parameter(name="N_PROC", type=ParameterType.INTEGER, minimum=1).takes("0")
+        False
+        """
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             return False
         text = str(value)

@@ -42,6 +42,9 @@ def resolution(elapsed_seconds: float) -> int:
 
     Args:
         elapsed_seconds: since the run began.
+
+    >>> resolution(3600)
+    8
     """
     length = 1
     while length * _STRETCHES < elapsed_seconds:
@@ -89,6 +92,9 @@ def thinned(seconds: list[int], length: int) -> list[int]:
     Args:
         seconds: where they stand, in ascending order.
         length: the new resolution.
+
+    >>> thinned([0, 1, 2, 3, 5], 2)
+    [0, 2, 5]
     """
     first: dict[int, int] = {}
     for second in seconds:

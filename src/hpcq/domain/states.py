@@ -88,7 +88,13 @@ WAITS_AGAIN: Mapping[JobState, JobState] = {_QUEUED: _REQUEUED, _QUEUED_HELD: _R
 
 
 def may_move(old: JobState, new: JobState) -> bool:
-    """Return whether a job in one state may be seen in the other next; it may always stay."""
+    """Return whether a job in one state may be seen in the other next; it may always stay.
+
+    >>> may_move(JobState.QUEUED, JobState.DONE)
+    True
+    >>> may_move(JobState.DONE, JobState.RUNNING)
+    False
+    """
     return new is old or new in TRANSITIONS[old]
 
 
@@ -165,6 +171,9 @@ def status_of(
         state: the job's state.
         stage: the scheduler's finer word, when it gave one.
         cancel_requested: whether this service has asked the scheduler to end the job.
+
+    >>> status_of(JobState.RUNNING, Stage.EXITING)
+    <JobStatus.STOPPING: 'STOPPING'>
     """
     if state is JobState.UNDETERMINED:
         return JobStatus.UNKNOWN

@@ -38,6 +38,9 @@ def parse_size(text: str) -> float:
 
     Raises:
         ValueError: the text is not a size.
+
+    >>> parse_size("1.5K")
+    1536.0
     """
     match = _SIZE.match(text.strip())
     if match is None:
@@ -50,6 +53,9 @@ def parse_clock(text: str) -> float:
 
     Raises:
         ValueError: the text is not a duration.
+
+    >>> parse_clock("1-02:00:30")
+    93630.0
     """
     match = _CLOCK.match(text.strip())
     if match is None:
@@ -60,7 +66,11 @@ def parse_clock(text: str) -> float:
 
 
 def format_clock(seconds: int) -> str:
-    """Return ``H:MM:SS`` with unbounded hours, as Grid Engine, PBS and Slurm take it."""
+    """Return ``H:MM:SS`` with unbounded hours, as Grid Engine, PBS and Slurm take it.
+
+    >>> format_clock(93630)
+    '26:00:30'
+    """
     return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
 
@@ -75,10 +85,13 @@ def from_epoch(seconds: float | None) -> datetime | None:
 
 
 def format_time(moment: datetime) -> str:
-    """Return RFC 3339 in UTC with milliseconds: ``2024-01-11T11:15:53.000Z``.
+    """Return RFC 3339 in UTC with milliseconds.
 
     Raises:
         ValueError: the time is naive.
+
+    >>> format_time(datetime(2024, 1, 11, 11, 15, 53, tzinfo=UTC))
+    '2024-01-11T11:15:53.000Z'
     """
     if moment.tzinfo is None:
         raise ValueError("a time without a zone cannot be put on the wire")

@@ -16,7 +16,11 @@ __all__ = ["OwnFiles", "is_within"]
 
 
 def is_within(path: str, folders: "Sequence[str]") -> bool:
-    """Return whether an absolute path without links, dots or doubled slashes is in a folder."""
+    """Return whether an absolute path without links, dots or doubled slashes is in a folder.
+
+    >>> is_within("/home/ana/study", ["/home/an", "/srv"])
+    False
+    """
     return any(path == folder or path.startswith(folder.rstrip("/") + "/") for folder in folders)
 
 

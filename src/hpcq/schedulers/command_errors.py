@@ -57,6 +57,11 @@ class ErrorTable:
             fails, a site's wrapper around it for one, may fail after it has done its work.
         noise: what messages leave out: the usage, a frame around the words.
         reads_stdout: whether commands complain on standard output too.
+
+    >>> words = [(re.compile("Invalid job id"), ErrorKind.UNKNOWN_JOB)]
+    >>> done = Completed(argv=("scancel", "7"), exit_code=1, stdout=b"", stderr=b"Invalid job id")
+    >>> ErrorTable(scheduler="Slurm", words=words).kind_of(done)
+    <ErrorKind.UNKNOWN_JOB: 3>
     """
 
     scheduler: str

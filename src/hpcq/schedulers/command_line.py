@@ -190,7 +190,11 @@ class ParseCache(Generic[_T]):
 
 
 def batches(words: Iterable[_Word], size: int) -> Iterator[Sequence[_Word]]:
-    """Yield ids or ranges, each once and in order, as many at a time as one command takes."""
+    """Yield ids or ranges, each once and in order, as many at a time as one command takes.
+
+    >>> list(batches(["7", "8", "7", "9"], 2))
+    [['7', '8'], ['9']]
+    """
     unique = list(dict.fromkeys(words))
     for start in range(0, len(unique), size):
         yield unique[start : start + size]

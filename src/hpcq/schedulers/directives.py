@@ -35,6 +35,9 @@ def read_directives(script: bytes, prefix: str, *, stops_at_command: bool) -> It
 
     Raises:
         InvalidSpec: a directive has a quotation that does not end.
+
+    >>> list(read_directives(b"#PBS -l mem=2gb  # enough", "#PBS", stops_at_command=True))[0].words
+    ('-l', 'mem=2gb')
     """
     for number, raw in enumerate(script.split(b"\n"), start=1):
         line = raw.decode("utf-8", "surrogateescape")

@@ -37,6 +37,9 @@ class Outcome:
         exit_code: the script's, where it ended by itself.
         exit_signal: the signal that ended it.
         code: what more than the kind of failure a program can be told.
+
+    >>> Outcome(FailureKind.NON_ZERO_EXIT, exit_code=3).state
+    <JobState.FAILED: 'FAILED'>
     """
 
     failure_kind: FailureKind | None = None

@@ -65,6 +65,10 @@ class SiteOptions:
 
     Raises:
         ValueError: the site cannot allow one of them.
+
+    >>> rules = OptionRules(command="qsub", reserved={}, valued=frozenset({"-p"}))
+    >>> SiteOptions(["-p"], rules).words(["-p 100"])
+    ('-p', '100')
     """
 
     def __init__(self, allowed: Sequence[str], rules: OptionRules) -> None:
@@ -113,7 +117,11 @@ class SiteOptions:
 
 
 def getopt_letters(letters: str) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the options of ``getopt``'s text, without and with a value: ``a:h`` is -h, -a."""
+    """Return the options of ``getopt``'s text: those without a value, and those with one.
+
+    >>> getopt_letters("a:h")
+    (frozenset({'-h'}), frozenset({'-a'}))
+    """
     found = re.findall(r"([A-Za-z])(:?)", letters)
     flags = frozenset(f"-{letter}" for letter, colon in found if not colon)
     return flags, frozenset(f"-{letter}" for letter, colon in found if colon)

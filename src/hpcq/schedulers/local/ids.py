@@ -20,7 +20,11 @@ def task_id(number: int, task: int | None) -> NativeId:
 
 
 def split_id(native_id: NativeId) -> tuple[int, int | None]:
-    """Return the number and the task in an id that `is_local`."""
+    """Return the number and the task in an id that `is_local`.
+
+    >>> split_id(NativeId("12[3]")), split_id(NativeId("12"))
+    ((12, 3), (12, None))
+    """
     number, _, task = native_id.rstrip("]").partition("[")
     return int(number), int(task) if task else None
 

@@ -180,6 +180,9 @@ def slots_asked(asked: Mapping[str, str]) -> int | None:
     """Return how many slots were asked for: PBS itself sums them up as ``ncpus``.
 
     Else they are those of ``select`` (``2:ncpus=16+1:mem=1gb``), or of ``nodes`` (``2:ppn=4``).
+
+    >>> slots_asked({"select": "2:ncpus=16+1:mem=1gb"})
+    33
     """
     chunks = asked.get("select") or asked.get("nodes")
     total = parse_whole(asked.get("ncpus"))

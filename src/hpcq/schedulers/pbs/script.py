@@ -93,6 +93,9 @@ def tasks_of(native_id: NativeId, array: str | None) -> list[NativeId]:
     Args:
         native_id: the array.
         array: the value of ``-J``: ``1-10:4%2``; nothing is told of another form.
+
+    >>> tasks_of(NativeId("9"), "1-10:4%2")
+    ['9[1]', '9[5]', '9[9]']
     """
     match = _RANGE.fullmatch(array or "")
     if match is None:
@@ -111,11 +114,14 @@ def _range(array: ArrayRange) -> str:
 
 
 def acceptable_name(name: str) -> str:
-    r"""Return a job name that PBS takes: ``2024/run 1`` becomes ``2024_run_1``.
+    r"""Return a job name that PBS takes.
 
     It refuses blanks, ``/ : @ [ ] " ' \ $ , ; # = |``, control characters, what is not ASCII and
     more than 230 characters (recordings qsub.name-*). A leading hyphen is replaced although 23.06
     takes it.
+
+    >>> acceptable_name("2024/run 1")
+    '2024_run_1'
     """
     cleaned = _NOT_IN_NAMES.sub("_", name)[:_NAME_LIMIT]
     return "_" + cleaned[1:] if not cleaned or cleaned.startswith("-") else cleaned

@@ -78,6 +78,9 @@ def hold_of(kinds: str, *, has_dependency: bool) -> StateMeaning:
     Args:
         kinds: ``Hold_Types``: letters, ``n`` for none.
         has_dependency: whether it depends on others.
+
+    >>> hold_of("u", has_dependency=False).code
+    <ReasonCode.HELD_BY_USER: 'HELD_BY_USER'>
     """
     held = JobState.QUEUED_HELD
     if has_dependency:

@@ -146,7 +146,11 @@ def build_stdin(
 
 
 def job_word(native_id: NativeId, arrays: Collection[NativeId] = ()) -> str:
-    """Return an id as PBS's commands take it: that of a whole array with its brackets."""
+    """Return an id as PBS's commands take it: that of a whole array with its brackets.
+
+    >>> job_word(NativeId("45"), arrays=[NativeId("45")])
+    '45[]'
+    """
     return f"{native_id}[]" if native_id in arrays and native_id.isdigit() else native_id
 
 

@@ -101,6 +101,9 @@ def parse_job_id(text: str) -> JobId:
 
     Raises:
         ValueError: it is none; a word such as ``all`` never is.
+
+    >>> parse_job_id("45[2].server").short, parse_job_id("45-2").short
+    ('45[2]', '45[2]')
     """
     match = _JOB_ID.fullmatch(text.strip())
     if match is None:
@@ -122,6 +125,9 @@ def parse_duration(text: str) -> float:
 
     Raises:
         ValueError: the text is not a duration.
+
+    >>> parse_duration("1:30:00"), parse_duration("90")
+    (5400.0, 90.0)
     """
     match = _DURATION.fullmatch(text.strip())
     if match is None:
@@ -136,6 +142,9 @@ def parse_pbs_size(text: str) -> int:
 
     Raises:
         ValueError: the text is not a size.
+
+    >>> parse_pbs_size("4720kb"), parse_pbs_size("2w")
+    (4833280, 16)
     """
     match = _SIZE.fullmatch(text.strip())
     if match is None:
@@ -150,6 +159,9 @@ def parse_local_time(text: str | None) -> datetime | None:
 
     The commands print the local time of their caller, who therefore sets ``TZ=UTC``, in English
     whatever the locale. Some write seconds since 1970.
+
+    >>> str(parse_local_time("Sun Nov 22 22:25:25 2026"))
+    '2026-11-22 22:25:25+00:00'
     """
     text = (text or "").strip()
     match = _LOCAL_TIME.fullmatch(text)
@@ -170,6 +182,9 @@ def read_figure(parse: Callable[[str], _Figure], text: str | None) -> _Figure | 
     """Return a figure; None where it is not told, cannot be read, or is negative.
 
     One that cannot be read is not known, and costs nothing of what stands beside it.
+
+    >>> read_figure(parse_duration, "0:10"), read_figure(parse_duration, "soon")
+    (10.0, None)
     """
     try:
         figure = None if text is None else parse(text)
@@ -199,14 +214,22 @@ def parse_whole(text: str | None) -> int | None:
 
 
 def hosts_in(exec_host: str | None) -> tuple[str, ...] | None:
-    """Return the hosts in ``a/0-1+b/0*4+c``, each once, without the ports of ``exec_host2``."""
+    """Return the hosts in an ``exec_host``, each once, without the ports of ``exec_host2``.
+
+    >>> hosts_in("a/0-1+b/0*4+a/7")
+    ('a', 'b')
+    """
     parts = (exec_host or "").split("+")
     names = (part.partition("/")[0].partition(":")[0].strip(" ()") for part in parts)
     return tuple(dict.fromkeys(filter(None, names))) or None
 
 
 def slots_in(exec_host: str | None) -> int | None:
-    """Return how many slots ``a/0-1+b/0*4+c/7`` is."""
+    """Return the number of slots in an ``exec_host``.
+
+    >>> slots_in("a/0-1+b/0*4+c/7")
+    7
+    """
     return sum(map(_slots_of_host, filter(None, (exec_host or "").split("+")))) or None
 
 
@@ -226,7 +249,11 @@ def path_of(text: str | None) -> str | None:
 
 
 def predecessors(depend: str | None) -> tuple[str, ...] | None:
-    """Return the short ids in ``afterok:160.host@host:161.host@host``; others wait for this job."""
+    """Return the short ids of the jobs that come before this one; those of ``before…`` wait for it.
+
+    >>> predecessors("afterok:160.host@host:161.host@host,beforeany:162.host")
+    ('160', '161')
+    """
     ids: list[str] = []
     for group in _AFTER.findall(depend or ""):
         for job in group.split(":"):

@@ -17,10 +17,13 @@ _JOB_ID = re.compile(r"([0-9]{1,18})(?:\[[0-9]{1,18}\])?")
 
 
 def acceptable_name(name: str) -> str:
-    r"""Return a job name that Grid Engine takes: ``2024/run 1`` becomes ``_2024_run_1``.
+    r"""Return a job name that Grid Engine takes.
 
     It refuses ``/ : @ * ? \`` and blanks, a leading digit, and the words NONE, ALL and
     TEMPLATE; of other characters outside ASCII 8.1.9 even loses its own answer.
+
+    >>> acceptable_name("2024/run 1")
+    '_2024_run_1'
     """
     cleaned = _NOT_IN_NAMES.sub("_", name)[:_NAME_LIMIT]
     if not cleaned or not (cleaned[0].isalpha() or cleaned[0] == "_"):

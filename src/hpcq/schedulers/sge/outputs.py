@@ -154,5 +154,9 @@ def _check_output(path: str, wire: str) -> None:
 
 
 def escaped(path: str) -> str:
-    """Return a path in which Grid Engine finds no variables."""
+    """Return a path in which Grid Engine finds no variables.
+
+    >>> escaped("/home/$USER/study")
+    '/home/$$USER/study'
+    """
     return _PSEUDO_VARIABLES.sub("$$", path)

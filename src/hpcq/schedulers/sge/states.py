@@ -91,6 +91,9 @@ def state_of(word: str) -> StateMeaning:
     ``d`` may stand in any state: deletion was asked for. ``E`` may stand in any pending one: a
     start failed, and the job waits until someone clears the error (``qmod -cj``) or deletes it;
     it has not ended, therefore it counts as held. A word that is in no table is UNDETERMINED.
+
+    >>> state_of("hqw").state
+    <JobState.QUEUED_HELD: 'QUEUED_HELD'>
     """
     letters = frozenset(word)
     known = _WORDS.get(letters - {"d", "E"})
@@ -220,7 +223,11 @@ def failure_of(code: int) -> Failure:
 
 
 def signal_of(exit_status: int) -> int | None:
-    """Return the signal in an ``exit_status`` above 128 (accounting(5)), else None."""
+    """Return the signal in an ``exit_status`` above 128 (accounting(5)), else None.
+
+    >>> signal_of(137)
+    9
+    """
     return exit_status - 128 if 128 < exit_status <= 128 + 64 else None
 
 
@@ -301,6 +308,9 @@ def read_limits(category: str, slots: int) -> dict[str, float]:
     """Return the whole job's limits in a category: ``-l h_rt=600,h_vmem=1G`` (seconds; bytes).
 
     Those of memory and of CPU time are asked for each slot.
+
+    >>> read_limits("-l h_rt=600,h_vmem=1G", slots=2)
+    {'h_rt': 600.0, 'h_vmem': 2147483648.0}
     """
     match = re.search(r"(?:^|\s)-l\s+(\S+)", category)
     limits = {}
@@ -323,6 +333,9 @@ def memory_specifier(text: str) -> float:
 
     Raises:
         ValueError: the text is no memory specifier.
+
+    >>> memory_specifier("1G"), memory_specifier("1g")
+    (1073741824.0, 1000000000.0)
     """
     match = _MEMORY.fullmatch(text.strip())
     if match is None:

@@ -85,6 +85,9 @@ def moment(text: str) -> datetime | None:
     Args:
         text: epoch seconds (``SLURM_TIME_FORMAT=%s``), or ISO 8601 in UTC (``TZ=UTC``), which
             versions print that do not know the former.
+
+    >>> str(moment("1704971753"))
+    '2024-01-11 11:15:53+00:00'
     """
     if text.isascii() and text.isdigit():
         return from_epoch(int(text)) if len(text) < 14 else None
@@ -99,6 +102,9 @@ def limit_seconds(text: str) -> int | None:
     """Return squeue's time limit (``1-00:00:00``, ``2:00``); None for no limit.
 
     A job that asked for none, and that backfill starts, is given 365 days (seen in 22.05 to 26.11).
+
+    >>> limit_seconds("1-00:00:00")
+    86400
     """
     if known(text) is None:
         return None
@@ -110,7 +116,11 @@ def limit_seconds(text: str) -> int | None:
 
 
 def tres(text: str) -> dict[str, str]:
-    """Return trackable resources by name: ``cpu=2,mem=200M,fs/disk=7`` (tres in sacct(1))."""
+    """Return trackable resources by name: ``cpu=2,mem=200M,fs/disk=7`` (tres in sacct(1)).
+
+    >>> tres("cpu=2,mem=200M")
+    {'cpu': '2', 'mem': '200M'}
+    """
     return dict(item.split("=", 1) for item in text.split(",") if "=" in item)
 
 
@@ -126,6 +136,9 @@ def is_job_id(text: str) -> bool:
     """Return whether a text can be the id of one job, task or component.
 
     Slurm's commands take others for something else: ``0`` for all jobs, ``9[2]`` for job 92.
+
+    >>> is_job_id("12_3"), is_job_id("9[2]")
+    (True, False)
     """
     match = _JOB_ID.fullmatch(text)
     return match is not None and int(match[1]) <= _LARGEST_JOB_ID
@@ -137,7 +150,11 @@ def base_id(text: str) -> str:
 
 
 def array_of(native_id: NativeId) -> tuple[str | None, int | None]:
-    """Return the whole's id and the task's number: ``12_3`` is task 3 of ``12``, ``12+1`` is 1."""
+    """Return the whole's id and the task's number: ``12_3`` is task 3 of ``12``, ``12+1`` is 1.
+
+    >>> array_of(NativeId("12_3")), array_of(NativeId("12"))
+    (('12', 3), (None, None))
+    """
     match = _JOB_ID.fullmatch(native_id)
     return (None, None) if match is None or match[2] is None else (match[1], int(match[3]))
 
@@ -148,6 +165,9 @@ def exit_status(text: str) -> tuple[int, int]:
     Args:
         text: ``CODE:SIGNAL`` (sacct, and squeue since 23.02), or the status as wait(2) gives it
             (squeue until 22.05).
+
+    >>> exit_status("0:9"), exit_status("256")
+    ((0, 9), (1, 0))
     """
     code, has_signal, signal = text.partition(":")
     if has_signal:
@@ -157,7 +177,11 @@ def exit_status(text: str) -> tuple[int, int]:
 
 
 def dependencies(text: str) -> tuple[str, ...] | None:
-    """Return the ids a job waits for: ``afterok:12(unfulfilled),afterany:13_1``."""
+    """Return the ids of the jobs that a job waits for.
+
+    >>> dependencies("afterok:12(unfulfilled),afterany:13_1(unfulfilled)")
+    ('12', '13_1')
+    """
     if text in _NOTHING:
         return None
     return tuple(_DEPENDENCY_ID.findall(text)) or None
@@ -165,9 +189,12 @@ def dependencies(text: str) -> tuple[str, ...] | None:
 
 @functools.lru_cache(maxsize=4096)
 def expand_hosts(text: str) -> tuple[str, ...]:
-    """Return the single names of ``n[01-03,7],gpu1``, in order; the text where it is no such list.
+    """Return the single names in a node list, in order; the text where it is no such list.
 
     Several brackets in a name multiply out (``r[1-2]n[1-2]``); leading zeros are kept.
+
+    >>> expand_hosts("n[08-10,7],gpu1")
+    ('n08', 'n09', 'n10', 'n7', 'gpu1')
     """
     if "[" not in text:
         return tuple(text.split(","))

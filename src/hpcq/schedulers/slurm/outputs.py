@@ -114,6 +114,9 @@ def read_pattern(text: str, name: str, owner: str | None, *, is_array: bool) -> 
         name: the job's name.
         owner: the account that the job runs as.
         is_array: whether it is an array, in which ``%j`` is another number for each task.
+
+    >>> read_pattern("%x-%j.out", "case", "ana", is_array=False)
+    'case-%j.out'
     """
     if "\\" in text:
         return as_pattern(re.sub(r"\\(.?)", r"\1", text, flags=re.DOTALL))

@@ -120,6 +120,9 @@ def parse_job_id(stdout: bytes) -> NativeId:
 
     Raises:
         OutputParseError: there is anything else.
+
+    >>> parse_job_id(b"141;cluster")
+    '141'
     """
     text = fields.decode(stdout).strip().split(";", 1)[0]
     try:

@@ -198,6 +198,9 @@ def read_options(script: bytes) -> ScriptOptions:
 
     Raises:
         InvalidSpec: a quotation in one does not end.
+
+    >>> read_options(b"#SBATCH --array=1-3 -n 2").is_array
+    True
     """
     found = [
         (directive, prefix)

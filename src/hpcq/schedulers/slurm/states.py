@@ -236,6 +236,9 @@ def meaning_of(word: str, reason: str | None = None) -> StateMeaning:
         reason: the reason column beside it.
 
     An unlisted word is UNDETERMINED; the caller keeps the word itself.
+
+    >>> meaning_of("COMPLETING").stage
+    <Stage.EXITING: 'EXITING'>
     """
     meaning = STATES.get(word)
     if meaning is None:
@@ -295,6 +298,9 @@ def outcome_of(
         has_run: whether it ever had a host: else no exit status is believed.
         by: the uid that cancelled it.
         waited_for: the reason beside the state, for which it waited last.
+
+    >>> outcome_of("TIMEOUT", code=0, signal=15).failure_kind
+    <FailureKind.TIME_LIMIT: 'TIME_LIMIT'>
     """
     meaning = meaning_of(state)
     waited = reason_of(waited_for)

@@ -126,6 +126,9 @@ def slots_of(attributes: Attributes) -> int | None:
 
     ``nodes`` is ``2:ppn=4``, ``vm:ppn=2``, ``1:ppn=2+1:big:ppn=1#shared``, or a number of hosts.
     On a Cray ``mppwidth`` says it. Of a job that asked for none it is what it got.
+
+    >>> slots_of({"Resource_List.nodes": "2:ppn=4"})
+    8
     """
     width = parse_whole(attributes.get("Resource_List.mppwidth"))
     nodes = attributes.get("Resource_List.nodes")

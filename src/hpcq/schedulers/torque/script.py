@@ -85,9 +85,12 @@ def choose(
 
 
 def acceptable_name(name: str) -> str:
-    """Return a job name that every Torque takes: ``2024/run 1`` becomes ``J2024_run_1``.
+    """Return a job name that every Torque takes.
 
     6.1.3 refuses blanks and what is not ASCII, older releases a leading digit too.
+
+    >>> acceptable_name("2024/run 1")
+    'J2024_run_1'
     """
     cleaned = _NOT_IN_NAMES.sub("_", name)
     if not cleaned[:1].isalpha():
@@ -100,6 +103,9 @@ def array_range(array: ArrayRange) -> str:
 
     Raises:
         InvalidSpec: the list is too long for a command.
+
+    >>> array_range(ArrayRange(first=1, last=9, step=4, max_running=2))
+    '1,5,9%2'
     """
     whole = f"{array.first}-{array.last}"
     text = whole if array.step == 1 else ",".join(map(str, array.tasks))
@@ -200,14 +206,17 @@ def _hosts(slots: int, slots_per_node: int | None) -> int:
 def slots_request(
     template: str, slots: int, slots_per_node: int | None, nodes: int | None = None
 ) -> str:
-    """Return the request for a number of slots: ``nodes=2:ppn=4``.
+    """Return the request for a number of slots.
 
     Args:
         template: may hold ``{slots}``, ``{nodes}`` and ``{ppn}``.
         slots: how many.
         slots_per_node: what a host has. All hosts get the same number, so that slots which do
-            not divide evenly are rounded up: 10 slots on hosts of 4 are ``nodes=3:ppn=4``.
+            not divide evenly are rounded up.
         nodes: how many hosts; None: as many as are necessary.
+
+    >>> slots_request("nodes={nodes}:ppn={ppn}", 10, slots_per_node=4)
+    'nodes=3:ppn=4'
     """
     nodes = nodes or _hosts(slots, slots_per_node)
     return template.format(slots=slots, nodes=nodes, ppn=-(-slots // nodes))

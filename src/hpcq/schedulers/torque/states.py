@@ -45,6 +45,9 @@ def state_of(letter: str, holds: str = "", depend: str = "", start_count: int = 
         holds: ``Hold_Types``: letters, ``n`` for none.
         depend: ``depend``: a system hold of such a job is that of its dependency.
         start_count: how often it was started; one that waits again was put back.
+
+    >>> state_of("H", holds="o").code
+    <ReasonCode.HELD_BY_OPERATOR: 'HELD_BY_OPERATOR'>
     """
     word = _STATES.get(letter)
     if word is None:

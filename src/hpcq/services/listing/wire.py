@@ -39,7 +39,11 @@ __all__ = [
 
 
 def wire_name(field: str) -> str:
-    """Return the name of a field in JSON: ``process_io`` is ``processIO``."""
+    """Return the name of a field in JSON.
+
+    >>> wire_name("process_io")
+    'processIO'
+    """
     first, *rest = field.split("_")
     return first + "".join("IO" if word == "io" else word.capitalize() for word in rest)
 
@@ -47,7 +51,8 @@ def wire_name(field: str) -> str:
 def request_name(field: str) -> str:
     """Return the name of a `JobSpec` field in a request.
 
-    ``memory_limit_bytes`` is ``memoryLimit``.
+    >>> request_name("memory_limit_bytes")
+    'memoryLimit'
     """
     return wire_name(field.removesuffix("_seconds").removesuffix("_bytes"))
 
@@ -226,7 +231,11 @@ def _partial_decoder(fields: frozenset[str]) -> msgspec.json.Decoder[Any]:
 
 
 def keep_fields(body: bytes, fields: frozenset[str]) -> bytes:
-    """Return a JSON array of jobs with these of their fields alone."""
+    """Return a JSON array of jobs with these of their fields alone.
+
+    >>> keep_fields(b'[{"jobId": "7", "name": "case"}]', frozenset({"name"}))
+    b'[{"name":"case"}]'
+    """
     return _encoder.encode(_partial_decoder(fields).decode(body))
 
 

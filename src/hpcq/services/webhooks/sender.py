@@ -32,6 +32,9 @@ def is_allowed(address: ipaddress.IPv4Address | ipaddress.IPv6Address, networks:
     """Return whether messages may go to an address.
 
     An IPv6 address that leads to an IPv4 address (mapped, 6to4, Teredo, NAT64) is judged by that.
+
+    >>> is_allowed(ipaddress.ip_address("::ffff:10.0.0.1"), ["public"])
+    False
     """
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour
