@@ -88,7 +88,7 @@ async def lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         mail=settings,
         job_environment=job_environment(settings, os.environ),
     )
-    job_files = JobFiles(services.jobs, settings, accounts, (settings.state_directory,))
+    job_files = JobFiles(services.jobs, paths, settings, accounts, (settings.state_directory,))
     programs = ProgramService(
         program_sources(settings, runner),
         ProgramNumbers(database).of,

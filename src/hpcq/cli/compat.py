@@ -119,15 +119,15 @@ def _time(moment: datetime | None) -> str:
 
 
 def _lines(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return a table: headers, dashes, and columns of which those of numbers end together."""
+    """Return the lines of a table: headers, dashes, rows. Columns of numbers go to the right."""
     columns = list(zip(*rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
-    is_number = [all(cell.isdigit() for cell in column[1:] if cell) for column in columns]
+    are_numbers = [all(cell.isdigit() for cell in column[1:] if cell) for column in columns]
     dashes = ["-" * width for width in widths]
     return [
         "  ".join(
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(row, widths, is_number, strict=True)
+            cell.rjust(width) if is_number else cell.ljust(width)
+            for cell, width, is_number in zip(row, widths, are_numbers, strict=True)
         ).rstrip()
         for row in (rows[0], dashes, *rows[1:])
     ]

@@ -1,14 +1,10 @@
-"""Find and read jobs."""
+"""Reader of jobs for those who may see them."""
 
 import contextlib
 from dataclasses import dataclass
 
 from hpcq.domain import identity
-from hpcq.domain.errors import (
-    JobNotFound,
-    SchedulerError,
-    SchedulerUnavailable,
-)
+from hpcq.domain.errors import JobNotFound, SchedulerError, SchedulerUnavailable
 from hpcq.domain.ids import read_id
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Usage
 from hpcq.domain.principals import Principal
@@ -19,7 +15,6 @@ from hpcq.services.listing.job_table import JobTable
 from hpcq.services.listing.wire import WireFormat
 from hpcq.services.monitoring.job_details import DetailsReader, UsageReader
 from hpcq.services.monitoring.monitor import Monitor
-from hpcq.services.submission.paths import PathChecker
 from hpcq.storage.jobs import JobStore
 
 __all__ = ["JobReader"]
@@ -41,7 +36,6 @@ class JobReader:
     lookup: JobLookup
     details_reader: DetailsReader
     wire: WireFormat
-    paths: PathChecker
 
     async def read(self, principal: Principal, job_id: str) -> JobEntry:
         """Return a job with its details; the first reader waits while they are fetched."""

@@ -185,7 +185,6 @@ def assemble(
         lookup=lookup,
         details_reader=DetailsReader(backend, table, publisher, settings, clock),
         wire=wire,
-        paths=paths,
     )
     submitter = Submitter(
         backend=backend,

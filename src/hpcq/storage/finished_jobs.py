@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from hpcq.domain.job_filter import NEVER, JobFacts, JobFilter, JobOrder, SortKey, facts_of
 from hpcq.domain.jobs import JobRecord
 from hpcq.domain.states import JobState, status_of
+from hpcq.storage.documents import storable
 from hpcq.storage.schema import FINISHED_BY, finished_jobs
 
 __all__ = ["FINISHED_SORTS", "Found", "find_finished", "finished_row", "is_finished"]
@@ -38,15 +39,12 @@ def is_finished(record: JobRecord) -> bool:
 
 def finished_row(deployment: int, facts: JobFacts) -> dict[str, Any]:
     """Return the row of a finished job."""
-    row = {name: storable(getattr(facts, name)) for name in _STORED}
+    row = {name: _storable(getattr(facts, name)) for name in _STORED}
     return {**row, "deployment_id": deployment, "state": str(facts.state)}
 
 
-def storable(value: Any) -> Any:
-    """Return a value as every database can hold it: no NUL, nor half a surrogate pair."""
-    if not isinstance(value, str):
-        return value
-    return value.replace("\0", "").encode("utf-8", "replace").decode()
+def _storable(value: Any) -> Any:
+    return storable(value) if isinstance(value, str) else value
 
 
 def write_finished(
@@ -110,11 +108,11 @@ def find_finished(
     while looked_at < _LOOKED_AT_MOST:
         part = query
         if after is not None:
-            place, last = sa.tuple_(*columns), tuple(map(storable, after))
+            place, last = sa.tuple_(*columns), tuple(map(_storable, after))
             part = query.where(place < last if order.descending else place > last)
         rows = [_facts(row) for row in connection.execute(part.limit(at_once))]
         theirs = rows if user is None else [job for job in rows if job.belongs_to == user]
-        found += criteria.select(theirs, _itself)
+        found += criteria.select(theirs, lambda job: job)
         if len(found) > limit:
             return Found(found[:limit], order.key(found[limit - 1]))
         if len(rows) < at_once:
@@ -168,7 +166,3 @@ def _facts(row: Any) -> JobFacts:
     state = JobState(row.state)
     values = dict(zip(_STORED, row, strict=True))
     return JobFacts(**{**values, "state": state, "status": status_of(state)})
-
-
-def _itself(job: JobFacts) -> JobFacts:
-    return job

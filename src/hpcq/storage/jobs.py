@@ -70,10 +70,11 @@ class News:
 
 
 class JobStore:
-    """Every method raises `StoreUnavailable` when the database cannot be used.
+    """Records of jobs in the database, and their events and samples.
 
-    A damaged record is left out, and logged once, where several are read. Whoever asks for it
-    alone gets `RecordDamaged`.
+    Every method raises `StoreUnavailable` when the database cannot be used. A damaged record is
+    left out, and logged once, where several are read. Whoever asks for it alone gets
+    `RecordDamaged`.
 
     Args:
         database: where all is kept.
@@ -214,7 +215,7 @@ class JobStore:
             return [
                 record
                 for ids in ids_in_parts(uids)
-                for record in self._whole(
+                for record in self._readable(
                     connection.execute(
                         select_records(jobs.c.uid.in_(ids), jobs.c.deployment_id == deployment)
                     )
@@ -241,7 +242,7 @@ class JobStore:
         return await self._database.read(read) if arrays else {}
 
     async def task_counts(self, arrays: Sequence[JobUid]) -> dict[JobUid, dict[JobState, int]]:
-        """Return how many tasks of each of these arrays, which were submitted here, are where."""
+        """Return how many tasks of these arrays, which were submitted here, are in each state."""
 
         def read(connection: sa.Connection, deployment: int) -> dict[JobUid, dict[JobState, int]]:
             counts: dict[JobUid, dict[JobState, int]] = {}
@@ -288,8 +289,8 @@ class JobStore:
             still_open = select_records(jobs.c.deployment_id == deployment, ~jobs.c.is_settled)
             newest = select_ended(deployment).where(jobs.c.changed_at >= since.timestamp())
             found = [
-                *self._whole(connection.execute(still_open)),
-                *self._whole(connection.execute(newest.limit(at_most))),
+                *self._readable(connection.execute(still_open)),
+                *self._readable(connection.execute(newest.limit(at_most))),
             ]
             return sorted(found, key=lambda record: record.created_at)
 
@@ -315,7 +316,7 @@ class JobStore:
             query = select_ended(deployment, person).where(jobs.c.changed_at >= since.timestamp())
             if before is not None:
                 query = query.where(sa.tuple_(jobs.c.changed_at, jobs.c.uid) < before)
-            return self._whole(connection.execute(query.limit(limit)))
+            return self._readable(connection.execute(query.limit(limit)))
 
         return await self._database.read(read)
 
@@ -345,7 +346,9 @@ class JobStore:
             records = {
                 str(record.uid): record
                 for ids in ids_in_parts(job.uid for job in found.jobs)
-                for record in self._whole(connection.execute(select_records(jobs.c.uid.in_(ids))))
+                for record in self._readable(
+                    connection.execute(select_records(jobs.c.uid.in_(ids)))
+                )
             }
             return [records[job.uid] for job in found.jobs if job.uid in records], found.reached
 
@@ -379,7 +382,7 @@ class JobStore:
                     jobs.c.change <= change,
                 )
                 forgotten = ~jobs.c.is_ours & jobs.c.is_removed
-                changed = self._whole(connection.execute(select_records(*later, ~forgotten)))
+                changed = self._readable(connection.execute(select_records(*later, ~forgotten)))
                 uids = connection.execute(sa.select(jobs.c.uid).where(*later, forgotten))
                 gone = [JobUid(uid) for uid in uids.scalars()]
             return News(
@@ -393,7 +396,7 @@ class JobStore:
         return await self._database.read(read)
 
     async def samples(self, uid: JobUid) -> list[Usage]:
-        """Return what a job used while it ran, oldest first; ``sampled_at`` is when."""
+        """Return what a job used while it ran, each with its time, oldest first."""
         return await self._database.read(lambda connection, _: read_samples(connection, uid))
 
     async def events(self, after: int, limit: int, uid: JobUid | None = None) -> list[Event]:
@@ -435,7 +438,7 @@ class JobStore:
 
         return await self._database.read(read)
 
-    def _whole(self, rows: Iterable[Any]) -> list[JobRecord]:
+    def _readable(self, rows: Iterable[Any]) -> list[JobRecord]:
         """Return the records that can be read."""
         found = []
         for row in rows:
@@ -449,7 +452,7 @@ class JobStore:
 
 
 def _end_of_part(connection: sa.Connection, deployment: int, since: int) -> int | None:
-    """Return the transaction up to which the news are many enough; None when they are not."""
+    """Return the transaction that ends a part of the news; None when one part holds them all."""
     return connection.execute(
         sa.select(jobs.c.change)
         .where(jobs.c.deployment_id == deployment, jobs.c.change > since)

@@ -94,7 +94,7 @@ def _files(
     accounts: Accounts | None = None, *, hidden: Sequence[Path] = (), allowed: tuple[str, ...] = ()
 ) -> JobFiles:
     settings = service_settings(job_files="on", allowed_directories=allowed)
-    return JobFiles(None, settings, accounts, hidden)  # type: ignore[arg-type]
+    return JobFiles(None, None, settings, accounts, hidden)  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -111,7 +111,7 @@ async def tail(
     """Read the last bytes or lines of a job's output, ten lines unless told."""
     file = await _open(context, principal, system, query.path)
     with context.output_readers.admit(principal):
-        size = await _size(context, file)
+        size = (await context.job_files.read(file, OpenedFile.status)).st_size
         begin = 0 if query.skip_heading else max(0, size - _VIEWED_BYTES)
         content = await _read(context, file, begin, _VIEWED_BYTES)
         at = _cut_at(content, query.bytes, query.lines, from_end=not query.skip_heading)
@@ -186,16 +186,12 @@ def _find_writer(records: list[JobRecord], path: str) -> tuple[JobRecord, Stream
     return None
 
 
-async def _size(context: Context, file: OpenedFile) -> int:
-    return (await context.job_files.read(file, OpenedFile.status)).st_size
-
-
 async def _read(context: Context, file: OpenedFile, offset: int, most: int) -> bytes:
     return await context.job_files.read(file, lambda file: file.read(offset, most))
 
 
 def _cut_at(content: bytes, size: int | None, lines: int | None, *, from_end: bool) -> int:
-    """Return where so many bytes or lines end, or begin if they are counted from the end.
+    """Return the place at which the first bytes or lines end, or the last ones begin.
 
     Raises:
         InvalidSpec: bytes and lines are both asked for.
@@ -206,7 +202,7 @@ def _cut_at(content: bytes, size: int | None, lines: int | None, *, from_end: bo
         return max(0, len(content) - size) if from_end else min(size, len(content))
     left, at = lines or _LINES, len(content) if from_end else 0
     if from_end:
-        # The end of the last line is none between two.
+        # A line feed at the very end begins no further line.
         at -= content.endswith(b"\n")
         while left and at >= 0:
             at, left = content.rfind(b"\n", 0, at), left - 1

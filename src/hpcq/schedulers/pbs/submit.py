@@ -156,7 +156,7 @@ def job_word(native_id: NativeId, arrays: Collection[NativeId] = ()) -> str:
 
 def build_qdel_tasks(array: NativeId, ranges: Sequence[str]) -> tuple[str, ...]:
     """Return the ``qdel`` of some tasks of an array (recording qdel.array-range)."""
-    return ("qdel", *(f"{array}[{some}]" for some in ranges))
+    return ("qdel", *(f"{array}[{tasks}]" for tasks in ranges))
 
 
 def build_qstat(

@@ -26,8 +26,8 @@ __all__ = ["Tracejob", "parse_tracejob"]
 _TRACED_AT_ONCE = 2
 _TRACED_DAYS = 7
 _ARRAYS_REMEMBERED = 1000
-_TASKS_TRACED = 500
-"""Of a larger array that left no record nobody tells the end: each task is a command."""
+_MOST_TASKS_TRACED = 500
+"""The largest array whose end is put together from its tasks: each of them costs a command."""
 _HEADING = re.compile(r"Job: (\S+)")
 _LINE = re.compile(r"([0-9]{2}/[0-9]{2}/[0-9]{4} [0-9:]{8})(?:\.[0-9]+)?  S    (.*)")
 _EVENTS = {
@@ -57,8 +57,8 @@ class Tracejob:
     def __init__(self, cli: CommandLine, arrays: Collection[NativeId]) -> None:
         self._cli = cli
         self._arrays = arrays
-        self._tracing = asyncio.Semaphore(_TRACED_AT_ONCE)
-        self._is_there = True
+        self._places = asyncio.Semaphore(_TRACED_AT_ONCE)
+        self._is_installed = True
         self._tasks: dict[NativeId, dict[NativeId, Record | None]] = {}
 
     def expect(self, native_id: NativeId, tasks: Iterable[NativeId]) -> None:
@@ -80,10 +80,10 @@ class Tracejob:
 
     async def ended(self, missing: Sequence[NativeId]) -> list[Observation]:
         """Return how jobs ended that nothing else tells of; others are absent."""
-        traced = await self._each(missing)
+        traced = await self._trace_all(missing)
         for native_id in missing:
             if native_id in self._arrays and native_id not in traced:
-                array = await self._whole(native_id)
+                array = await self._trace_array(native_id)
                 if array is not None:
                     traced[native_id] = array
         arrays = dict.fromkeys(
@@ -91,42 +91,42 @@ class Tracejob:
             for job in map(parse_job_id, missing)
             if job.task and job.short not in traced
         )
-        over = await self._each(arrays)
+        over = await self._trace_all(arrays)
         known = (traced.get(native_id) or as_task(native_id, over) for native_id in missing)
         return [seen for seen in known if seen is not None]
 
-    async def _whole(self, native_id: NativeId) -> Observation | None:
+    async def _trace_array(self, native_id: NativeId) -> Observation | None:
         """Return how an array ended by its tasks, for nothing is told of the whole.
 
         None where the end of a task is not known.
         """
         tasks = self._tasks.get(native_id, {})
-        if not 0 < len(tasks) <= _TASKS_TRACED:
+        if not 0 < len(tasks) <= _MOST_TASKS_TRACED:
             return None
         over = {i: record.complete for i, record in tasks.items() if record and record.is_over}
-        ended = over | await self._each(i for i in tasks if i not in over)
+        ended = over | await self._trace_all(i for i in tasks if i not in over)
         return (
             summarize_array(native_id, list(ended.values())) if len(ended) == len(tasks) else None
         )
 
-    async def _each(self, ids: Iterable[NativeId]) -> dict[NativeId, Observation]:
+    async def _trace_all(self, ids: Iterable[NativeId]) -> dict[NativeId, Observation]:
         words = [job_word(native_id, self._arrays) for native_id in ids]
-        found = await asyncio.gather(*map(self._one, words))
+        found = await asyncio.gather(*map(self._trace, words))
         return {seen.native_id: seen for seen in found if seen is not None}
 
-    async def _one(self, word: str) -> Observation | None:
+    async def _trace(self, word: str) -> Observation | None:
         """Ask how one job ended; what it fails to tell is not known."""
-        if not self._is_there:
+        if not self._is_installed:
             return None
         try:
-            async with self._tracing:
+            async with self._places:
                 argv = ("tracejob", "-n", str(_TRACED_DAYS), word)
                 done = await self._cli.run(argv, listing=True)
             if done.exit_code != 0:
                 return None
             return parse_tracejob(done.stdout, parse_job_id(word).short)
         except CommandMissing:
-            self._is_there = False
+            self._is_installed = False
             return None
         except SchedulerError:
             return None

@@ -77,7 +77,9 @@ def parse_qstat_details(
             observations += [
                 _observation(job, native_id, listed.get(native_id), remarks, moment)
                 for native_id in by_number.get(number, ())
-                if native_id in listed or "[" not in native_id or _tasks(job, _task(native_id))
+                if native_id in listed
+                or "[" not in native_id
+                or _tasks(job, _task_number(native_id))
             ]
         except (ElementTree.ParseError, ValueError) as error:
             unreadable.append(ParseFailure(reason=str(error), excerpt=excerpt(chunk)))
@@ -96,7 +98,8 @@ def parse_requests(output: bytes) -> dict[str, str]:
     try:
         (job,) = map(parse_job, job_elements(without_environment(output)))
     except (ElementTree.ParseError, ValueError) as error:
-        raise OutputParseError("qstat -j", str(error), output[:0]) from error
+        # The answer holds secrets.
+        raise OutputParseError("qstat -j", str(error), b"") from error
     requests = job.iterfind("JB_hard_resource_list/*")
     return {r.findtext("CE_name") or "": r.findtext("CE_stringval") or "" for r in requests}
 
@@ -133,7 +136,7 @@ def find_key(output: bytes, key: SubmissionKey, owner: str | None = None) -> Nat
     return None
 
 
-def _task(native_id: NativeId) -> int | None:
+def _task_number(native_id: NativeId) -> int | None:
     _, _, task = native_id.partition("[")
     return int(task[:-1]) if task else None
 
@@ -151,7 +154,7 @@ def _observation(
     remarks: Remarks,
     now: datetime,
 ) -> Observation:
-    wanted = _task(native_id)
+    wanted = _task_number(native_id)
     tasks = _tasks(job, wanted)
     base = _state(native_id, tasks, listed)
     stdout = _output_path(job, "JB_stdout_path_list", "o", native_id)
@@ -290,7 +293,7 @@ def _output_path(
 ) -> str | None:
     """Return the path of a stream, if it is known before the job has run."""
     directory, name = _text(job, "JB_cwd"), _text(job, "JB_job_name")
-    task = _task(native_id)
+    task = _task_number(native_id)
     if directory is None or name is None or (_is_array(job) and task is None):
         return None
     path = job.findtext(f"{holder}/*/PN_path")

@@ -28,7 +28,7 @@ __all__ = ["Departures", "History", "accounting_path", "parse_record_delay"]
 
 _DEBIAN_ROOT = "/var/lib/gridengine"
 _QACCT_AT_ONCE = 2
-_WHERE_NOT_TOLD = timedelta(seconds=60)
+_UNKNOWN_RECORD_DELAY = timedelta(seconds=60)
 _DEPARTURES_KEPT = 10_000
 _DELETED = "It was deleted while it waited, and never started."
 
@@ -46,7 +46,7 @@ def accounting_path(environment: Mapping[str, str]) -> Path:
 
 
 class History:
-    """Ends of jobs, by their numbers.
+    """Queries for the ends of jobs.
 
     Attributes:
         accounting: the file, followed as it grows.
@@ -78,7 +78,7 @@ class History:
         records, unreadable = await self._records(numbers)
         ends = observe(records)
         recorded = {seen.native_id for seen in ends}
-        left = self.departures.of(numbers)
+        left = self.departures.ends(numbers)
         missing = [seen for native_id, seen in left.items() if native_id not in recorded]
         delay = await self._record_delay() if missing else None
         due = [
@@ -100,7 +100,8 @@ class History:
             return await asyncio.to_thread(self.accounting.find, key, owner)
         except OSError:
             records, unreadable = await self._run_qacct("-A", key, "-j")
-            for bad in unreadable:
+            if unreadable:
+                bad = unreadable[0]
                 raise OutputParseError("qacct -A", bad.reason, bad.excerpt) from None
         ours = (NativeId(record.number) for record in records if owner in (None, record.owner))
         return next(ours, None)
@@ -112,7 +113,7 @@ class History:
 
     async def _record_delay(self) -> timedelta | None:
         done = await self._cli.run(("qconf", "-sconf"))
-        return parse_record_delay(done.stdout) if done.exit_code == 0 else _WHERE_NOT_TOLD
+        return parse_record_delay(done.stdout) if done.exit_code == 0 else _UNKNOWN_RECORD_DELAY
 
     async def _records(
         self, numbers: Sequence[str]
@@ -174,7 +175,7 @@ class Departures:
         while len(self._left) > _DEPARTURES_KEPT:
             self._left.popitem(last=False)
 
-    def of(self, numbers: Iterable[str]) -> dict[NativeId, Observation]:
+    def ends(self, numbers: Iterable[str]) -> dict[NativeId, Observation]:
         """Return the ends of the jobs with these numbers that left, and of their tasks.
 
         They are true of those that the accounting does not show in time.

@@ -3,7 +3,7 @@
 ::
 
     scheduler = FakeScheduler()
-    native_id = await scheduler.submit(spec, key)
+    native_id = await scheduler.submit(spec, key, script)
     scheduler.run(native_id)
     scheduler.end(native_id, accounted=False)       # it left the queue, accounting lags
     scheduler.account(native_id)                    # now it is there
@@ -285,9 +285,9 @@ class FakeScheduler:
         signal: Signal | None = None,
     ) -> None:
         if action is Action.HOLD:
-            await self._call(action, lambda: self._turn(native_id, _HOLDS, "hqw"))
+            await self._call(action, lambda: self._set_hold(native_id, _HOLDS, "hqw"))
         elif action is Action.RELEASE:
-            await self._call(action, lambda: self._turn(native_id, _RELEASES, "qw"))
+            await self._call(action, lambda: self._set_hold(native_id, _RELEASES, "qw"))
         else:
             await self._call(action, lambda: self.acted.append((action, native_id, signal)))
 
@@ -328,7 +328,7 @@ class FakeScheduler:
             raise JobNotFound(native_id)
         return self.queue.get(native_id)
 
-    def _turn(
+    def _set_hold(
         self, native_id: NativeId, states: dict[JobState, JobState], native_state: str
     ) -> None:
         job = self._queued(native_id)

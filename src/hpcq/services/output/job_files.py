@@ -21,6 +21,7 @@ from hpcq.services.job_reader import JobReader
 from hpcq.services.output.folder import Folder, read_folder
 from hpcq.services.settings import ServiceSettings
 from hpcq.services.submission.path_threads import PathThreads
+from hpcq.services.submission.paths import PathChecker
 from hpcq.services.submission.visit import Visit
 
 __all__ = ["JobFiles", "has_started"]
@@ -38,7 +39,8 @@ class JobFiles:
     """Reads the output and the working directories of jobs, as the accounts that ran them.
 
     Args:
-        jobs: the use cases of jobs.
+        jobs: finds them.
+        paths: knows the accounts of jobs.
         settings: the patience with file systems, the allowed folders, and JOB_FILES.
         accounts: those in whose name jobs are submitted; None where the service does so itself.
         hidden: the folders in which nothing is shown.
@@ -50,12 +52,14 @@ class JobFiles:
     def __init__(
         self,
         jobs: JobReader,
+        paths: PathChecker,
         settings: ServiceSettings,
         accounts: Accounts | None,
         hidden: Sequence[Path],
     ) -> None:
         allowed = settings.allowed_directories
         self._jobs = jobs
+        self._paths = paths
         self._accounts = accounts
         # Where an open file is, is told without links.
         self._bounds = Bounds(allowed=allowed, hidden=[os.path.realpath(path) for path in hidden])
@@ -201,7 +205,7 @@ class JobFiles:
         owner = None if record.seen is None else record.seen.owner
         if owner is not None and owner == await asyncio.to_thread(_own_name):
             return None
-        account = await self._jobs.paths.usable_account(owner)
+        account = await self._paths.usable_account(owner)
         if account is None:
             raise NotAuthorized(
                 f"The job ran as the account {owner!r}, in whose name this service does not read."
