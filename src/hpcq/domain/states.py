@@ -180,14 +180,12 @@ def status_of(
     if state.is_final:
         return JobStatus.STOPPED
     cancelling = cancel_requested or stage is Stage.CANCELLING
+    if state.is_queued and cancelling:
+        return JobStatus.STOP_REQUESTED
     if state.is_queued:
-        return JobStatus.STOP_REQUESTED if cancelling else _queued_status(stage)
+        return JobStatus.STARTING if stage is Stage.DISPATCHING else JobStatus.START_REQUESTED
     if cancelling or stage is Stage.EXITING:
         return JobStatus.STOPPING
     if state is JobState.SUSPENDED:
         return JobStatus.DISABLED
     return JobStatus.STARTING if stage is Stage.DISPATCHING else JobStatus.RUNNING
-
-
-def _queued_status(stage: Stage | None) -> JobStatus:
-    return JobStatus.STARTING if stage is Stage.DISPATCHING else JobStatus.START_REQUESTED

@@ -82,11 +82,13 @@ def load_plugin_settings() -> list[type[Section]]:
 def _plugin(name: str) -> "EntryPoint":
     points = [point for point in _entry_points(ENTRY_POINT_GROUP) if point.name.upper() == name]
     if not points:
-        raise UnknownScheduler(f"There is no scheduler {name!r}; there are {_listed(available())}.")
+        raise UnknownScheduler(
+            f"There is no scheduler {name!r}; there are {', '.join(available())}."
+        )
     if len(points) > 1:
         raise UnknownScheduler(
             f"More than one plugin provides the scheduler {name!r}: "
-            f"{_listed([point.value for point in points])}. Uninstall all but one."
+            f"{', '.join(point.value for point in points)}. Uninstall all but one."
         )
     return points[0]
 
@@ -96,7 +98,3 @@ def _entry_points(group: str) -> Sequence["EntryPoint"]:
     from importlib.metadata import entry_points
 
     return tuple(entry_points(group=group))
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names)

@@ -73,7 +73,7 @@ def build_wrapper(
     run = ["exec"]
     if environment or forgotten or task_variable:
         run += ["/usr/bin/env", *(f"-u{name}" for name in forgotten)]
-        run += map(_quoted, _pairs(environment))
+        run += [_quoted(f"{name}={value}") for name, value in environment.items()]
         run += [] if task_variable is None else [f'"{TASK_VARIABLE}=${task_variable}"']
     run += [*_interpreter(script, shell, default_shell), _FILE, *map(_quoted, args), "</dev/null"]
     newline = "_hpcq_newline=$(printf '\\012.'); _hpcq_newline=${_hpcq_newline%.}"
@@ -128,10 +128,6 @@ def _watched(command: Sequence[str], signal_offset: int) -> list[str]:
         "fi",
         f"exec /bin/sh {_COMMAND_FILE}",
     ]
-
-
-def _pairs(environment: Mapping[str, str]) -> Iterator[str]:
-    return (f"{name}={value}" for name, value in environment.items())
 
 
 def _interpreter(script: bytes, shell: str | None, default: str | None) -> Iterator[str]:

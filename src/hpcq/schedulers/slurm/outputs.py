@@ -24,11 +24,8 @@ def job_name(name: str) -> str:
     Slurm would take a newline, and every listing made for people would break on it.
     """
     printable = "".join(c if c.isprintable() else "_" for c in name)
-    return _cut(printable, MAX_NAME_BYTES) or "job"
-
-
-def _cut(text: str, limit_bytes: int) -> str:
-    return text.encode("utf-8", "replace")[:limit_bytes].decode("utf-8", "ignore")
+    short = printable.encode("utf-8", "replace")[:MAX_NAME_BYTES].decode("utf-8", "ignore")
+    return short or "job"
 
 
 def output_patterns(

@@ -204,10 +204,6 @@ class JobPublisher:
         entry = self._table.entries.get(record.uid)
         return entry is not None and entry.record.revision < record.revision
 
-    def _is_new(self, record: JobRecord) -> bool:
-        """Return whether the table shows an earlier version of the record, or none."""
-        return record.uid not in self._table.entries or self._is_newer(record)
-
     async def _reconsider(
         self, versions: Sequence[_Versions], written: Sequence[JobRecord]
     ) -> None:
@@ -216,8 +212,9 @@ class JobPublisher:
         refused = [new.uid for _, new in versions if new.uid not in known]
         if refused:
             stored = await self._store.by_uids(refused)
+            entries = self._table.entries
             # What the table shows of a version may be more than is written of it yet.
-            self.show(*(r for r in stored if self._is_new(r)))
+            self.show(*(r for r in stored if r.uid not in entries or self._is_newer(r)))
 
     def _with_before(self, changed: Iterable[JobRecord]) -> Iterator[_Versions]:
         """Yield records with their version before; those that have a newer one are left out."""

@@ -189,7 +189,9 @@ class Submitter:
         key = None
         if key_text is not None:
             outside_spec = _outside_spec(program, depends_on)
-            key = IdempotencyKey.of(key_text, _named(spec), outside_spec, principal.user)
+            # A request that gives the default name is the same as one that gives none.
+            named = replace(spec, name=spec.name or default_name(spec.working_directory))
+            key = IdempotencyKey.of(key_text, named, outside_spec, principal.user)
             claim = await self.store.claim(key)
             if claim is not None:
                 return await self._again(claim, key)
@@ -294,11 +296,6 @@ def _field_of_script(spec: JobSpec) -> Iterator[None]:
         if spec.script is None or error.field != "scriptFile":
             raise
         raise InvalidSpec(error.detail, field="script") from error
-
-
-def _named(spec: JobSpec) -> JobSpec:
-    """Return the job as if it had been given the name that is the default."""
-    return replace(spec, name=spec.name or default_name(spec.working_directory))
 
 
 def _outside_spec(

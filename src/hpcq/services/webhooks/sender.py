@@ -157,7 +157,11 @@ class _AllowedNetwork(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-        allowed = [text for text in _addresses(found) if self._is_allowed(text)]
+        allowed = [
+            text
+            for text in _addresses(found)
+            if is_allowed(ipaddress.ip_address(text), self._networks)
+        ]
         if not allowed:
             raise _AddressForbidden(_forbidden(host))
         for text in allowed[:-1]:
@@ -166,9 +170,6 @@ class _AllowedNetwork(httpcore.AsyncNetworkBackend):
             except httpcore.ConnectError:
                 continue
         return await self._network.connect_tcp(allowed[-1], port, timeout, local_address)
-
-    def _is_allowed(self, text: str) -> bool:
-        return is_allowed(ipaddress.ip_address(text), self._networks)
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
