@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic.config import JsonDict
 
 from hpcq.api.requests import RequestModel
-from hpcq.domain.job_filter import SORT_FIELDS, Command, JobFilter, JobOrder, milliseconds
+from hpcq.domain.job_filter import SORT_FIELDS, JobFilter, ProgramCommand, SortOrder, milliseconds
 from hpcq.domain.principals import Principal
 from hpcq.domain.programs import Program
 from hpcq.domain.states import JobState, JobStatus
@@ -164,10 +164,10 @@ class JobFilterQuery(RequestModel):
             text=self.text,
         )
 
-    def commands(self, programs: Sequence[Program]) -> frozenset[Command]:
+    def commands(self, programs: Sequence[Program]) -> frozenset[ProgramCommand]:
         """Return the commands of the installed programs that `program` names."""
         return frozenset(
-            Command(found.installation.script, " ".join(found.installation.words))
+            ProgramCommand(found.installation.script, " ".join(found.installation.words))
             for found in programs
             if self.program in (found.program_id, found.installation.name)
         )
@@ -181,7 +181,7 @@ class JobFilterQuery(RequestModel):
         }
 
     def _query(
-        self, principal: Principal, criteria: JobFilter, order: JobOrder, *, archived: bool
+        self, principal: Principal, criteria: JobFilter, order: SortOrder, *, archived: bool
     ) -> Query:
         return Query(
             name=self.query_name,
@@ -202,7 +202,7 @@ class JobFilterQuery(RequestModel):
 
     def summary(self, principal: Principal, criteria: JobFilter) -> Query:
         """Return the question for the jobs in memory."""
-        return self._query(principal, criteria, JobOrder(), archived=False)
+        return self._query(principal, criteria, SortOrder(), archived=False)
 
 
 async def criteria_of(programs: ProgramService, query: JobFilterQuery) -> JobFilter:
@@ -305,15 +305,15 @@ class JobQuery(JobFilterQuery):
         return any(time is not None for time in times)
 
     @property
-    def order(self) -> JobOrder:
+    def order(self) -> SortOrder:
         """The order of the answer."""
         if self.sort is not None:
-            return JobOrder(self.sort.removeprefix("-"), self.sort.startswith("-"))
+            return SortOrder(self.sort.removeprefix("-"), self.sort.startswith("-"))
         if not self.looks_in_archive:
-            return JobOrder()
+            return SortOrder()
         ended = self.ended_after or self.ended_before
         submitted = self.submitted_after or self.submitted_before
-        return JobOrder("submitTime" if submitted and not ended else "endTime", descending=True)
+        return SortOrder("submitTime" if submitted and not ended else "endTime", descending=True)
 
     @property
     def place(self) -> Cursor | None:

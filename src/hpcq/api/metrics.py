@@ -33,7 +33,7 @@ from hpcq.domain.units import now
 from hpcq.execution.protocol import Command, Completed, Runner
 from hpcq.log_writer import LogWriter
 from hpcq.services.resilience import ResilientBackend
-from hpcq.services.submission.submitter import Outcome
+from hpcq.services.submission.submitter import SubmissionOutcome
 from hpcq.services.wiring import Services
 
 __all__ = ["CONNECTIONS", "LOG", "METRICS", "Metric", "Metrics"]
@@ -174,7 +174,9 @@ SERVICES: Sequence[Reading[Services]] = (
         "before, or under way), unclear (answered 202 or submission_unclear), refused, or failed "
         "for reasons that say nothing about the request.",
         labels=("outcome",),
-        read=lambda services: {(word,): services.submitter.outcomes[word] for word in Outcome},
+        read=lambda services: {
+            (word,): services.submitter.outcomes[word] for word in SubmissionOutcome
+        },
     ),
     Reading(
         name="hpcq_submissions_possible",

@@ -11,14 +11,14 @@ from hpcq.domain.programs import Parameter, Program
 from hpcq.services.listing.job_listing import Pieces, pack
 from hpcq.services.programs.service import Catalogue
 
-__all__ = ["Listing", "ProgramListing", "as_array"]
+__all__ = ["ProgramListing", "ProgramsJson", "as_array"]
 
 # Proxies give up on headers that are much longer.
 _LONGEST_HEADER = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listing:
+class ProgramsJson:
     """A catalogue, as it is answered.
 
     Attributes:
@@ -46,22 +46,22 @@ class ProgramListing:
     def __init__(self, cluster_id: str) -> None:
         self._cluster_id = cluster_id
         self._making = asyncio.Lock()
-        self._made: tuple[Catalogue, Listing] | None = None
+        self._made: tuple[Catalogue, ProgramsJson] | None = None
 
-    async def of(self, catalogue: Catalogue) -> Listing:
+    async def of(self, catalogue: Catalogue) -> ProgramsJson:
         """Return the listing of a catalogue; all that is slow is done off the event loop."""
         async with self._making:
             if self._made is None or not _is_same(self._made[0], catalogue):
                 self._made = catalogue, await asyncio.to_thread(self._make, catalogue)
             return self._made[1]
 
-    def _make(self, catalogue: Catalogue) -> Listing:
+    def _make(self, catalogue: Catalogue) -> ProgramsJson:
         objects = [msgspec.json.encode(_wire(one, self._cluster_id)) for one in catalogue.programs]
         incomplete = _header(catalogue.problems) if catalogue.problems else None
         whole = as_array(objects)
         digest = hashlib.blake2b(whole[0], digest_size=12)
         digest.update((incomplete or "").encode())
-        return Listing(
+        return ProgramsJson(
             objects=objects,
             whole=whole,
             packed=pack(whole),

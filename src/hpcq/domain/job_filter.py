@@ -18,11 +18,11 @@ from hpcq.domain.states import JobState, JobStatus
 __all__ = [
     "NEVER",
     "SORT_FIELDS",
-    "Command",
     "JobFacts",
     "JobFilter",
-    "JobOrder",
+    "ProgramCommand",
     "SortKey",
+    "SortOrder",
     "facts_of",
     "milliseconds",
 ]
@@ -96,7 +96,7 @@ def facts_of(record: JobRecord) -> JobFacts:
     )
 
 
-class Command(NamedTuple):
+class ProgramCommand(NamedTuple):
     """The command of an installed program: its script, and the first arguments with blanks."""
 
     script: str
@@ -120,7 +120,7 @@ class JobFilter:
     owners: frozenset[str] | None = None
     queues: frozenset[str] | None = None
     name: str | None = None
-    commands: frozenset[Command] | None = None
+    commands: frozenset[ProgramCommand] | None = None
     working_directory: str | None = None
     array_job_id: str | None = None
     submitted_after: int | None = None
@@ -210,7 +210,7 @@ def _has_name(pattern: str) -> Callable[[JobFacts], bool]:
     return lambda job: job.name is not None and matches(job.name) is not None
 
 
-def _runs(commands: frozenset[Command]) -> Callable[[JobFacts], bool]:
+def _runs(commands: frozenset[ProgramCommand]) -> Callable[[JobFacts], bool]:
     first_arguments: dict[str | None, list[str]] = {}
     for script, first in commands:
         first_arguments.setdefault(script, []).append(f"{first} " if first else "")
@@ -281,7 +281,7 @@ _ANY_JOB = JobFacts(
 
 
 @dataclass(frozen=True, slots=True)
-class JobOrder:
+class SortOrder:
     """The order of a listing. What is null counts as greater than all else.
 
     Attributes:

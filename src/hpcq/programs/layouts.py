@@ -41,7 +41,7 @@ _SLOTS = Parameter(
 )
 
 Look = Callable[[Entry, Folders], Iterable[Installation | str]]
-"""See `hpcq.programs.scanner.Layout.look`."""
+"""See `hpcq.programs.scanner.FolderLayout.look`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from hpcq.domain.programs import Installation
 from hpcq.programs.folders import Entry, Folders, is_certain, shown
 from hpcq.programs.pool import RescanInterval, TimeLimitedPool
 
-__all__ = ["LAST_KNOWN", "Layout", "Scan", "Scanner", "UpperFolders"]
+__all__ = ["LAST_KNOWN", "FolderLayout", "Scan", "Scanner", "UpperFolders"]
 
 LAST_KNOWN = " What was last known is listed."
 """The end of a problem that hides nothing."""
@@ -66,7 +66,7 @@ class UpperFolders:
         return entries
 
 
-class Layout(Protocol):
+class FolderLayout(Protocol):
     """The way in which a site lays out the versions of one program."""
 
     def candidates(self, upper: UpperFolders) -> Sequence[Entry]:
@@ -98,7 +98,7 @@ class Scanner:
         seconds: the time limit of one scan.
     """
 
-    def __init__(self, name: str, layout: Layout, seconds: float) -> None:
+    def __init__(self, name: str, layout: FolderLayout, seconds: float) -> None:
         self.name = name
         self._layout = layout
         self._seconds = seconds

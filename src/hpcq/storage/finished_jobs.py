@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from hpcq.domain.job_filter import NEVER, JobFacts, JobFilter, JobOrder, SortKey, facts_of
+from hpcq.domain.job_filter import NEVER, JobFacts, JobFilter, SortKey, SortOrder, facts_of
 from hpcq.domain.jobs import JobRecord
 from hpcq.domain.states import JobState, status_of
 from hpcq.storage.documents import storable
@@ -83,7 +83,7 @@ def find_finished(
     connection: sa.Connection,
     deployment: int,
     criteria: JobFilter,
-    order: JobOrder,
+    order: SortOrder,
     *,
     after: SortKey | None,
     limit: int,

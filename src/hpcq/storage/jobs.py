@@ -14,7 +14,7 @@ import structlog
 
 from hpcq.domain.errors import RecordDamaged
 from hpcq.domain.events import Event, EventDraft, EventKind
-from hpcq.domain.job_filter import JobFilter, JobOrder, SortKey
+from hpcq.domain.job_filter import JobFilter, SortKey, SortOrder
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Usage
 from hpcq.domain.principals import Person
 from hpcq.domain.sampling import Sample
@@ -323,7 +323,7 @@ class JobStore:
     async def finished(
         self,
         criteria: JobFilter,
-        order: JobOrder,
+        order: SortOrder,
         *,
         after: SortKey | None,
         limit: int,

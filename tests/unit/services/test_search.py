@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.unit.services.kit import CLUSTER, T0, WIRE, World
 
 from hpcq.domain import job_merge, submission
-from hpcq.domain.job_filter import JobFilter, JobOrder, milliseconds
+from hpcq.domain.job_filter import JobFilter, SortOrder, milliseconds
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation
 from hpcq.domain.principals import Person
 from hpcq.domain.states import JobState
@@ -154,7 +154,7 @@ def test_search_matches_json(
     query = Query(
         name="q",
         criteria=criteria,
-        order=JobOrder(field, descending),
+        order=SortOrder(field, descending),
         with_archived=True,
         person=person,
     )
@@ -192,7 +192,7 @@ async def test_search_pages_any_order(world: World, field: str, descending: bool
     world.table.apply([_ours(number, name=f"n{number % 3}") for number in (10, 9, 2, 100)])
     world.table.apply([job_merge.foreign_record(CLUSTER, foreign, T0)])
     search = JobSearch(world.table, world.store, WIRE)
-    query = Query(name="q", criteria=JobFilter(), order=JobOrder(field, descending))
+    query = Query(name="q", criteria=JobFilter(), order=SortOrder(field, descending))
     whole = [str(entry.record.uid) for entry in await search.in_memory(query)]
     assert len(whole) == 5
     assert await _all_pages(search, query, 2) == whole
@@ -205,7 +205,7 @@ async def test_search_pages_jobs_added_and_removed(world: World) -> None:
     jobs = [_ours(number, seconds=number) for number in range(1, 8)]
     world.table.apply(jobs)
     search = JobSearch(world.table, world.store, WIRE)
-    query = Query(name="q", criteria=JobFilter(), order=JobOrder("submitTime", descending=True))
+    query = Query(name="q", criteria=JobFilter(), order=SortOrder("submitTime", descending=True))
     first = await search.page(query, None, 3)
     assert [entry.record.native_id for entry in first.entries] == ["7", "6", "5"]
     world.table.apply([_ours(8, seconds=8)], gone=[jobs[6].uid, jobs[4].uid])
@@ -218,7 +218,7 @@ async def test_search_version_unrelated_change(world: World) -> None:
     mine, other = _ours(1, name="mine"), _ours(2, name="other")
     world.table.apply([mine, other])
     search = JobSearch(world.table, world.store, WIRE)
-    query = Query(name="q", criteria=JobFilter(name="mine"), order=JobOrder())
+    query = Query(name="q", criteria=JobFilter(name="mine"), order=SortOrder())
     before = (await search.page(query, None, 10)).version
     world.table.apply([other.changed(state_reason="It waits.")])
     assert (await search.page(query, None, 10)).version == before

@@ -9,7 +9,7 @@ from tests.databases import BACK_TO_0004
 from tests.databases import Database as Place
 from tests.unit.storage.kit import T0, Store, add, ended, execute, job, opened
 
-from hpcq.domain.job_filter import JobFilter, JobOrder, SortKey, milliseconds
+from hpcq.domain.job_filter import JobFilter, SortKey, SortOrder, milliseconds
 from hpcq.domain.jobs import JobRecord, Observation
 from hpcq.domain.states import JobState
 from hpcq.storage import finished_jobs
@@ -17,7 +17,7 @@ from hpcq.storage.pruning import Pruner
 
 pytestmark = pytest.mark.anyio
 
-NEWEST = JobOrder("endTime", descending=True)
+NEWEST = SortOrder("endTime", descending=True)
 
 
 def over(number: int, owner: str = "ana", seconds: float | None = None, **spec: Any) -> JobRecord:
@@ -29,7 +29,7 @@ def over(number: int, owner: str = "ana", seconds: float | None = None, **spec: 
 async def search(
     store: Store,
     criteria: JobFilter,
-    order: JobOrder = NEWEST,
+    order: SortOrder = NEWEST,
     *,
     after: SortKey | None = None,
     limit: int = 100,
@@ -112,7 +112,7 @@ async def test_finished_jobs_of_owner_by_submit_time(
     records = [over(n, "ana" if n % 2 else "bob", seconds=100 - n) for n in range(1, 9)]
     await add(store, records)
     monkeypatch.setattr(finished_jobs, "_LOOKED_AT_MOST", most)
-    criteria, order = JobFilter(owners=frozenset({"ana"})), JobOrder("submitTime")
+    criteria, order = JobFilter(owners=frozenset({"ana"})), SortOrder("submitTime")
     expected = sorted(
         (r for r in records if int(r.native_id or 0) % 2), key=lambda r: (r.submit_time, r.uid)
     )
@@ -134,12 +134,12 @@ async def test_finished_jobs_of_user(store: Store) -> None:
     ("criteria", "order"),
     [
         (JobFilter(), NEWEST),
-        (JobFilter(), JobOrder("submitTime")),
+        (JobFilter(), SortOrder("submitTime")),
         (JobFilter(text="x"), NEWEST),
-        (JobFilter(ended_after=5, ended_before=milliseconds(T0)), JobOrder("endTime")),
-        (JobFilter(submitted_before=milliseconds(T0)), JobOrder("submitTime", descending=True)),
+        (JobFilter(ended_after=5, ended_before=milliseconds(T0)), SortOrder("endTime")),
+        (JobFilter(submitted_before=milliseconds(T0)), SortOrder("submitTime", descending=True)),
         (JobFilter(owners=frozenset({"ana"})), NEWEST),
-        (JobFilter(owners=frozenset({"ana"})), JobOrder("submitTime")),
+        (JobFilter(owners=frozenset({"ana"})), SortOrder("submitTime")),
         (JobFilter(owners=frozenset({"ana"}), queues=frozenset({"batch"})), NEWEST),
         (JobFilter(queues=frozenset({"batch"})), NEWEST),
         (JobFilter(name="study"), NEWEST),
@@ -150,7 +150,7 @@ async def test_finished_jobs_of_user(store: Store) -> None:
 )
 @pytest.mark.parametrize("after", [None, (10, "u")])
 async def test_finished_jobs_index_used(
-    path: Any, criteria: JobFilter, order: JobOrder, after: SortKey | None
+    path: Any, criteria: JobFilter, order: SortOrder, after: SortKey | None
 ) -> None:
     plans = []
     async with opened(f"sqlite:///{path}") as store:

@@ -34,8 +34,8 @@ __all__ = [
     "JobOrder",
     "Report",
     "Result",
-    "Sample",
     "ShepherdStart",
+    "UsageSample",
     "encode_path",
     "make_run_directory",
     "open_regular",
@@ -96,7 +96,7 @@ class ShepherdStart(TypedDict):
     passes_signals_on: NotRequired[bool]
 
 
-class Sample(TypedDict):
+class UsageSample(TypedDict):
     """The resources that the job has used until ``sampled_at``."""
 
     cpu_seconds: float
@@ -122,14 +122,14 @@ class Result(TypedDict):
     reason: str | None
     start_time: float | None
     end_time: float
-    usage: Sample | None
+    usage: UsageSample | None
     reason_code: NotRequired[str]
 
 
 class Report(TypedDict, total=False):
     """The content of ``report.json``: nothing, the last sample, or the result."""
 
-    sample: Sample
+    sample: UsageSample
     result: Result
 
 

@@ -11,7 +11,7 @@ from hpcq.domain.jobs import Dependency, JobSpec, NativeId, Observation, Submiss
 from hpcq.domain.outputs import file_name, fill_pattern
 from hpcq.domain.states import FailureKind, JobState, ReasonCode, Stage
 from hpcq.domain.units import from_epoch
-from hpcq.schedulers.local.files import Result, Sample, ShepherdStart
+from hpcq.schedulers.local.files import Result, ShepherdStart, UsageSample
 from hpcq.schedulers.local.ids import task_id, task_mark
 from hpcq.schedulers.local.processes import Process
 from hpcq.schedulers.local.spool_row import Phase, SpoolRow, end_of, spec_from_json
@@ -231,7 +231,7 @@ def _with_end(seen: Observation, result: Result, site: Site) -> Observation:
     )
 
 
-def build_usage(sample: Sample | None) -> Usage | None:
+def build_usage(sample: UsageSample | None) -> Usage | None:
     """Return the figures of a shepherd in the domain's form."""
     if sample is None:
         return None

@@ -22,8 +22,8 @@ from hpcq.schedulers.local.files import (
     REPORT,
     REPORT_DESCRIPTOR,
     Result,
-    Sample,
     ShepherdStart,
+    UsageSample,
     open_regular,
 )
 from hpcq.schedulers.local.processes import Process, is_running
@@ -128,11 +128,11 @@ class JobReport:
         result = report.result or _parse(self._read(_OLD_RESULT), _results)
         return None if result is None else cast(Result, msgspec.to_builtins(result))
 
-    def sample(self) -> Sample | None:
+    def sample(self) -> UsageSample | None:
         """Return the last sample; None if there is none that can be believed."""
         report = self._report()
         sample = report.sample or _parse(self._read(_OLD_SAMPLE), _samples)
-        return None if sample is None else cast(Sample, msgspec.to_builtins(sample))
+        return None if sample is None else cast(UsageSample, msgspec.to_builtins(sample))
 
     def old_start(self) -> ShepherdStart | None:
         """Return the mark of a shepherd that an earlier version has started."""

@@ -21,7 +21,7 @@ from hpcq.schedulers.local import files, job_folder, unreported_ends
 from hpcq.schedulers.local.account_lookups import AccountLookups
 from hpcq.schedulers.local.cgroup import JobCgroup
 from hpcq.schedulers.local.environment import name_folder
-from hpcq.schedulers.local.files import Result, Sample, ShepherdStart
+from hpcq.schedulers.local.files import Result, ShepherdStart, UsageSample
 from hpcq.schedulers.local.job import LocalJob
 from hpcq.schedulers.local.launcher_client import LauncherClient, WaitingShepherd
 from hpcq.schedulers.local.processes import (
@@ -200,7 +200,7 @@ class Runs:
         others = [other.shepherd for other in jobs if other is not job]
         return await self.in_thread(self._result_of_lost, job, report, others)
 
-    async def samples(self, jobs: Sequence[LocalJob]) -> list[Sample | None]:
+    async def samples(self, jobs: Sequence[LocalJob]) -> list[UsageSample | None]:
         """Return the last sample of each of these jobs."""
         reports = [self._report_of(job) for job in jobs]
         return await self.in_thread(lambda: [_sample(report) for report in reports])
@@ -314,7 +314,7 @@ def _continue_if_stopped(process: Process) -> bool:
     return is_stopped(process) and send(process, signal.SIGCONT)
 
 
-def _sample(report: JobReport) -> Sample | None:
+def _sample(report: JobReport) -> UsageSample | None:
     try:
         return report.sample()
     except OSError:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from hpcq.schedulers.local import files
 from hpcq.schedulers.local.cgroup import JobCgroup
-from hpcq.schedulers.local.files import JobOrder, Result, Sample, ShepherdStart
+from hpcq.schedulers.local.files import JobOrder, Result, ShepherdStart, UsageSample
 from hpcq.schedulers.local.job_folder import remove_job_folder, remove_job_folder_of_account
 from hpcq.schedulers.local.processes import Process, boot_id, descendants, identify, send
 from hpcq.schedulers.local.script_process import ScriptProcess, control, start_script
@@ -303,7 +303,7 @@ class Shepherd:
             found.extend(process for process in others if process is not None)
         return found
 
-    def _result(self, usage: Sample | None) -> Result:
+    def _result(self, usage: UsageSample | None) -> Result:
         kind, reason = self._failure or self._out_of_memory() or self._exit_failure()
         return Result(
             exit_code=self._exit_code,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from hpcq.domain.jobs import Dependency
 from hpcq.domain.states import FailureKind, ReasonCode
 from hpcq.schedulers.local.cgroup import JobCgroup
-from hpcq.schedulers.local.files import Result, Sample, ShepherdStart
+from hpcq.schedulers.local.files import Result, ShepherdStart, UsageSample
 from hpcq.schedulers.local.processes import (
     Process,
     descendants,
@@ -76,7 +76,7 @@ def waited_in_vain(dependency: Dependency) -> Result:
 
 
 def lost(
-    sample: Sample | None,
+    sample: UsageSample | None,
     started: ShepherdStart | None,
     kind: FailureKind,
     reason: str,
@@ -117,7 +117,7 @@ def _now(started: ShepherdStart | None) -> float:
 def _end_left_over(
     key: str,
     group: JobCgroup | None,
-    sample: Sample | None,
+    sample: UsageSample | None,
     protected: Callable[[], Collection[Process]],
 ) -> int:
     """Kill the processes of a job that lost its shepherd; return their number.
@@ -147,7 +147,7 @@ def _end_left_over(
 def _left_over(
     key: str,
     group: JobCgroup | None,
-    sample: Sample | None,
+    sample: UsageSample | None,
     protected: Callable[[], Collection[Process]],
 ) -> set[Process]:
     found = set(has_environment(f"HPCQ_JOB_KEY={key}".encode()))

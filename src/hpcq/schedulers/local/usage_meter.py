@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from hpcq.schedulers.local.cgroup import CgroupUsage, JobCgroup
-from hpcq.schedulers.local.files import Sample
+from hpcq.schedulers.local.files import UsageSample
 from hpcq.schedulers.local.processes import (
     Process,
     children_io_bytes,
@@ -39,7 +39,7 @@ class UsageMeter:
         self._byte_seconds: float | None = None
         self._cpu_seconds = 0.0
 
-    def sample(self, processes: Sequence[Process]) -> Sample:
+    def sample(self, processes: Sequence[Process]) -> UsageSample:
         """Return the figures of the job so far, given its living processes."""
         seen, counted = measure(processes), self._counted()
         cpu_seconds = _first_known(
@@ -49,7 +49,7 @@ class UsageMeter:
         self._add(cpu_seconds, memory_bytes, counted.max_memory_bytes or 0)
         if self._waits is not None:
             self._waits.see(processes)
-        return Sample(
+        return UsageSample(
             cpu_seconds=cpu_seconds,
             memory_byte_seconds=self._byte_seconds,
             memory_bytes=memory_bytes,
@@ -66,14 +66,14 @@ class UsageMeter:
         if self._waits is not None and process is not None:
             self._waits.see_end(process)
 
-    def is_over(self, limit_bytes: float, seen: Sample) -> bool:
+    def is_over(self, limit_bytes: float, seen: UsageSample) -> bool:
         """Return whether the job uses more memory than its limit, shared pages counted once."""
         if (seen["memory_bytes"] or 0) <= limit_bytes:
             return False
         # Slow, so asked only when the quick figure, which counts shared pages twice, is over.
         return proportional_memory(Process(*pair) for pair in seen["processes"]) > limit_bytes
 
-    def final(self) -> Sample:
+    def final(self) -> UsageSample:
         """Return the kernel's figures of the job, all its processes waited for.
 
         Without a group that counts memory, the peak is at least that of the largest single process,
@@ -82,7 +82,7 @@ class UsageMeter:
         """
         counted = self._counted()
         largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-        return Sample(
+        return UsageSample(
             cpu_seconds=_first_known(counted.cpu_seconds, _waited_for_cpu_seconds()),
             memory_byte_seconds=self._byte_seconds,
             memory_bytes=0.0,

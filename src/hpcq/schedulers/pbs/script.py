@@ -11,7 +11,7 @@ from hpcq.schedulers.pbs.qstat_job import PLACEHOLDER
 from hpcq.schedulers.pbs.resources import choose_requests
 from hpcq.schedulers.pbs_family.choices import (
     Choices,
-    Outputs,
+    OutputOptions,
     RequestAndScript,
     mail_options,
     option_rules,
@@ -149,7 +149,7 @@ def _others(spec: JobSpec, options: list[Option]) -> Iterator[str]:
 # ---- outputs
 
 
-def _outputs(spec: JobSpec, last: Mapping[str, Option], name: str, is_array: bool) -> Outputs:
+def _outputs(spec: JobSpec, last: Mapping[str, Option], name: str, is_array: bool) -> OutputOptions:
     suffix = ".%a" if is_array else None
     asked_out = requested_pattern(spec, "stdout", suffix)
     asked_err = requested_pattern(spec, "stderr", suffix)
@@ -165,7 +165,7 @@ def _outputs(spec: JobSpec, last: Mapping[str, Option], name: str, is_array: boo
         *(["-o", out.option] if out.option is not None else []),
         *(["-e", err.option] if err.option is not None and joined is None else []),
     ]
-    return Outputs(tuple(options), out.own, err.own, out.pattern, err.pattern, suffix)
+    return OutputOptions(tuple(options), out.own, err.own, out.pattern, err.pattern, suffix)
 
 
 def _output(

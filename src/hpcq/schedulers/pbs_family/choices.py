@@ -15,13 +15,13 @@ from hpcq.schedulers.base import ScriptDirectives
 from hpcq.schedulers.pbs_family.directives import read_options, read_shell, read_variables
 from hpcq.schedulers.site_options import OptionRules, getopt_letters
 
-__all__ = ["Choices", "Outputs", "RequestAndScript", "mail_options", "option_rules"]
+__all__ = ["Choices", "OutputOptions", "RequestAndScript", "mail_options", "option_rules"]
 
 _MAIL_LETTERS = {MailEvent.BEGIN: "b", MailEvent.END: "e", MailEvent.FAIL: "a"}
 
 
 @dataclass(frozen=True, slots=True)
-class Outputs:
+class OutputOptions:
     """Paths of both streams.
 
     Attributes:
@@ -67,7 +67,7 @@ class Choices:
     priority: str | None
     array: str | None
     hold: bool
-    outputs: Outputs
+    outputs: OutputOptions
     others: tuple[str, ...]
     variables: Mapping[str, str]
     args: tuple[str, ...]
@@ -131,7 +131,7 @@ class RequestAndScript:
         *,
         requests: Iterable[str],
         array: str | None,
-        outputs: Outputs,
+        outputs: OutputOptions,
         others: Iterable[str],
         args: tuple[str, ...],
     ) -> Choices:

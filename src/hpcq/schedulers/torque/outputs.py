@@ -13,7 +13,7 @@ from hpcq.domain.outputs import (
     render,
     requested_pattern,
 )
-from hpcq.schedulers.pbs_family.choices import Outputs
+from hpcq.schedulers.pbs_family.choices import OutputOptions
 from hpcq.schedulers.pbs_family.directives import Option, joined_streams
 from hpcq.schedulers.pbs_family.values import path_of
 from hpcq.schedulers.pbs_family.wrapper_script import ARRAY_INDEX, JOB_NUMBER
@@ -36,7 +36,7 @@ class _Stream:
     pattern: str
 
 
-def place(spec: JobSpec, last: Mapping[str, Option], name: str, *, is_array: bool) -> Outputs:
+def place(spec: JobSpec, last: Mapping[str, Option], name: str, *, is_array: bool) -> OutputOptions:
     """Return where the output goes: as the request says, else the script, else beside it.
 
     Args:
@@ -68,7 +68,7 @@ def place(spec: JobSpec, last: Mapping[str, Option], name: str, *, is_array: boo
     options += ["-k", kept] if kept else []
     if joined is not None and out.own is None:
         options += ["-j", "oe" if joined == "o" else "eo"]
-    return Outputs(tuple(options), out.own, err.own, out.pattern, err.pattern, suffix)
+    return OutputOptions(tuple(options), out.own, err.own, out.pattern, err.pattern, suffix)
 
 
 def _is_same(folder: str, one: _Stream, other: _Stream) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
-from hpcq.domain.job_filter import JobFilter, JobOrder, SortKey
+from hpcq.domain.job_filter import JobFilter, SortKey, SortOrder
 from hpcq.domain.principals import Person
 from hpcq.services.listing.job_entry import JobEntry, entries_of
 from hpcq.services.listing.job_listing import JobListing
@@ -40,7 +40,7 @@ class Query:
 
     name: str
     criteria: JobFilter
-    order: JobOrder
+    order: SortOrder
     with_archived: bool = False
     person: Person | None = None
 

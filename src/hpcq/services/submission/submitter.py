@@ -44,7 +44,7 @@ from hpcq.services.submission.recovery import SubmissionRecovery
 from hpcq.storage.jobs import Claim, JobStore
 from hpcq.storage.pending_writes import PendingWrites
 
-__all__ = ["Outcome", "Submission", "Submitter"]
+__all__ = ["Submission", "SubmissionOutcome", "Submitter"]
 
 _KEY_REUSED = (
     "This Idempotency-Key was used for another submission before. Send that one's body, or take a "
@@ -57,7 +57,7 @@ _MAIL_FIELDS = frozenset({"mail_to", "mail_on"})
 _OPTIONAL_FIELDS = tuple(f.name for f in fields(JobSpec) if f.name not in _ALWAYS_EXPRESSED)
 
 
-class Outcome(StrEnum):
+class SubmissionOutcome(StrEnum):
     """The outcome of a request to submit, as its client learns it."""
 
     ACCEPTED = "accepted"
@@ -72,7 +72,7 @@ class Outcome(StrEnum):
     """There is no job, for reasons that say nothing about the request."""
 
     @classmethod
-    def of_error(cls, error: Exception) -> "Outcome":
+    def of_error(cls, error: Exception) -> "SubmissionOutcome":
         """Return the outcome of a request that got this error."""
         if isinstance(error, SubmissionInProgress):
             return cls.REPLAYED
@@ -95,11 +95,13 @@ class Submission:
     is_replay: bool = False
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> SubmissionOutcome:
         """The same in one word."""
         if self.is_replay:
-            return Outcome.REPLAYED
-        return Outcome.UNCLEAR if self.record.native_id is None else Outcome.ACCEPTED
+            return SubmissionOutcome.REPLAYED
+        if self.record.native_id is None:
+            return SubmissionOutcome.UNCLEAR
+        return SubmissionOutcome.ACCEPTED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +131,7 @@ class Submitter:
     sizes: SizeLimits
     mail: MailSettings
     clock: Callable[[], datetime]
-    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    outcomes: Counter[SubmissionOutcome] = field(default_factory=Counter)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -171,7 +173,7 @@ class Submitter:
             with _field_of_script(spec):
                 submitted = await self._submit(principal, spec, key_text, program, depends_on)
         except Exception as error:
-            self.outcomes[Outcome.of_error(error)] += 1
+            self.outcomes[SubmissionOutcome.of_error(error)] += 1
             raise
         self.outcomes[submitted.outcome] += 1
         return submitted
