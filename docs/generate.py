@@ -87,9 +87,9 @@ _WHAT_TO_DO = {
     "not_authenticated": "The request shows no token, or none that is good, and its connection "
     "says nothing. Send `Authorization: Bearer TOKEN`; [Security](security.md) says how to get "
     "a token.",
-    "provider_unavailable": "The OpenID Connect provider does not answer, and the service has none "
-    "of its keys yet; or the machine's directory of accounts does not say who connects. Try again "
-    "after `retryAfter`; tokens of the service itself still work.",
+    "provider_unavailable": "The OpenID Connect provider does not answer, and the service does not "
+    "know the key of the token; or the machine's directory of accounts does not say who connects. "
+    "Try again after `retryAfter`; tokens of the service itself still work.",
     "wrong_host": "The request's `Host` is no name of this service. Use a name that is, or have "
     "the administrator add it to `ALLOWED_HOSTS`.",
     "not_authorized": "Your role, or the scopes of your token, do not allow this; the job is "

@@ -12,7 +12,7 @@ import pytest
 from tests.real import call, settings_of
 
 from hpcq.schedulers.testing.service import Service
-from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, until
 
 # The provider is one, and some tests stop it.
 pytestmark = [pytest.mark.oidc, pytest.mark.xdist_group("oidc")]
@@ -242,6 +242,7 @@ def test_login_provider_down(issuer: str, service: Service) -> None:
     assert answer.headers["location"] == "/#/queues?problem=provider"
     call("oidc", "up")
     register(service)
+    until(lambda: httpx.get(f"{service.url}/session/login").status_code == 303)
     browser = Browser(service)
     assert browser.finish(browser.pass_provider(browser.begin())).status_code == 303
     assert browser.session()["user"] == "ana"

@@ -141,4 +141,4 @@ def test_provider_down(issuer: str, service: Service) -> None:
     assert (unknown.status_code, issuer in unknown.text) == (503, True)
     assert service.client.get("/jobs").status_code == 200
     call("oidc", "up")
-    assert ask(service, token).status_code == 200
+    until(lambda: ask(service, token).status_code == 200)

@@ -105,6 +105,8 @@ async def lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         stack.callback(local_runner.close)
         stack.callback(paths.close)
         stack.callback(job_files.close)
+        if oidc is not None:
+            stack.push_async_callback(oidc.close)
         try:
             audit = _audit_log(settings)
             stack.callback(audit.close)

@@ -4,8 +4,9 @@ OpenID Connect Core 1.0 (3.1.3.7) and Discovery 1.0; JSON Web Tokens are RFC 751
 """
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -20,24 +21,26 @@ from hpcq.domain.principals import Role
 
 __all__ = [
     "CLOCKS_DIFFER_SECONDS",
-    "TIMEOUT_SECONDS",
+    "NO_ANSWER",
     "OidcUser",
     "OidcVerifier",
     "Provider",
     "answer_of",
+    "provider_client",
 ]
 
 _KEYS_KEPT_SECONDS = 3600.0
 # A token with an unknown key may be the first one after a rotation; anybody can make such tokens.
 _KEYS_ASKED_AGAIN_SECONDS = 10.0
-TIMEOUT_SECONDS = 5.0
-"""The longest time that the provider may take for an answer."""
+# While the provider is away, tokens with unknown keys are refused without a wait.
+_AWAY_ASKED_AGAIN_SECONDS = 5.0
+_TIMEOUT_SECONDS = 5.0
 _LARGEST_ANSWER = 2**20
 _LONGEST_TOKEN = 16_384
-# While it is away, and no key is known: all who ask meanwhile share one answer.
-_AWAY_ASKED_AGAIN_SECONDS = 2.0
 CLOCKS_DIFFER_SECONDS = 30
 """The most seconds between our clock and the provider's."""
+NO_ANSWER = (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError, RecursionError)
+"""What is raised where the provider's answer cannot be had or read."""
 
 
 class OidcUser(NamedTuple):
@@ -68,7 +71,8 @@ class OidcVerifier:
     """Recognises the tokens of one provider.
 
     Its public keys are fetched when the first token comes, and again after an hour or when a token
-    names a new one. While the provider is away the keys that are known stay good.
+    names a new one. Tokens with a known key never wait for that; all others share one fetch. While
+    the provider is away the keys that are known stay good, and tokens with others are refused.
     """
 
     def __init__(self, settings: AuthSettings) -> None:
@@ -81,16 +85,22 @@ class OidcVerifier:
             exp={"essential": True},
         )
         self._provider: Provider | None = None
-        self._fetched_at = 0.0
+        self._fetched_at = self._asked_at = 0.0
         self._problem: str | None = None
-        self._fetching = asyncio.Lock()
+        self._asking: asyncio.Task[None] | None = None
+
+    async def close(self) -> None:
+        """Give up the fetch under way, if there is one."""
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.wait([self._asking])
 
     async def verify(self, text: str) -> OidcUser:
         """Return the user of a token.
 
         Raises:
             NotAuthenticated: it is not good, or gives no role here.
-            ProviderUnavailable: its keys cannot be fetched.
+            ProviderUnavailable: its key is unknown, and the provider is away.
         """
         return self.user(await self.claims(text))
 
@@ -105,7 +115,7 @@ class OidcVerifier:
 
         Raises:
             NotAuthenticated: it is not good.
-            ProviderUnavailable: the keys cannot be fetched.
+            ProviderUnavailable: its key is unknown, and the provider is away.
         """
         if len(text) > _LONGEST_TOKEN:
             raise NotAuthenticated("The token is too long.")
@@ -113,7 +123,7 @@ class OidcVerifier:
             try:
                 token = self._decode(text, await self.provider())
             except InvalidKeyIdError:
-                token = self._decode(text, await self.provider(_KEYS_ASKED_AGAIN_SECONDS))
+                token = self._decode(text, await self._asked())
             (registry or self._claims).validate(token.claims)
         except (JoseError, ValueError) as error:
             raise NotAuthenticated(f"The token is not good: {error}.") from error
@@ -157,45 +167,79 @@ class OidcVerifier:
             f"{self._settings.oidc_role_claim!r}."
         )
 
-    async def provider(self, kept_seconds: float | None = None) -> Provider:
-        """Return the provider as it described itself.
-
-        Args:
-            kept_seconds: the greatest age of the description; None for an hour.
+    async def provider(self) -> Provider:
+        """Return the provider as it described itself; wait only if it never did.
 
         Raises:
-            ProviderUnavailable: it cannot be asked, or could not 2 s ago, and never could.
+            ProviderUnavailable: it cannot be asked, or could not 5 s ago, and never could.
         """
-        kept_seconds = _KEYS_KEPT_SECONDS if kept_seconds is None else kept_seconds
-        asked_at = time.monotonic()
-        async with self._fetching:
-            if self._provider is not None and asked_at - self._fetched_at < kept_seconds:
-                return self._provider
-            problem = self._problem if self._provider is None else None
-            if problem is not None and asked_at - self._fetched_at < _AWAY_ASKED_AGAIN_SECONDS:
-                raise ProviderUnavailable(problem)
-            # After a failure too, as long as there are keys: they stay good.
+        if self._provider is None:
+            return await self._asked()
+        if time.monotonic() - self._fetched_at >= _KEYS_KEPT_SECONDS:
+            self._ask()
+        return self._provider
+
+    async def _asked(self) -> Provider:
+        """Return the provider as it describes itself, or did a few seconds ago.
+
+        Raises:
+            ProviderUnavailable: it cannot be asked, or could not 5 s ago.
+        """
+        # Others wait for the same: it goes on without one who leaves.
+        await asyncio.shield(self._ask())
+        if self._provider is None or self._problem is not None:
+            raise ProviderUnavailable(
+                f"The OpenID Connect provider {self._issuer} cannot be asked for its keys, "
+                f"so its tokens cannot be checked: {self._problem}."
+            )
+        return self._provider
+
+    def _ask(self) -> asyncio.Task[None]:
+        """Return the fetch under way or the newest one; begin another if it is time for one."""
+        asking = self._asking
+        is_away = self._problem is not None
+        pause = _AWAY_ASKED_AGAIN_SECONDS if is_away else _KEYS_ASKED_AGAIN_SECONDS
+        if asking is None or (asking.done() and time.monotonic() - self._asked_at >= pause):
+            asking = self._asking = asyncio.create_task(self._renew())
+        return asking
+
+    async def _renew(self) -> None:
+        try:
+            self._provider = await self._fetch()
             self._fetched_at = time.monotonic()
-            try:
-                self._provider = await self._fetch()
-            except (httpx.HTTPError, JoseError, ValueError, KeyError, TypeError) as error:
-                if self._provider is None:
-                    self._fetched_at = time.monotonic()
-                    self._problem = (
-                        f"The OpenID Connect provider {self._issuer} cannot be asked for its keys, "
-                        f"so its tokens cannot be checked: {error or type(error).__name__}."
-                    )
-                    raise ProviderUnavailable(self._problem) from error
-            return self._provider
+            self._problem = None
+        except (*NO_ANSWER, JoseError, KeyError, TypeError, AttributeError) as error:
+            # Its first line: httpx adds the address of a page about the status.
+            self._problem = str(error).partition("\n")[0] or type(error).__name__
+        finally:
+            self._asked_at = time.monotonic()
 
     async def _fetch(self) -> Provider:
-        async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, follow_redirects=False) as client:
+        async with provider_client() as client:
             where = f"{self._issuer.rstrip('/')}/.well-known/openid-configuration"
             about = await answer_of(client, "GET", where)
             if about["issuer"] != self._issuer:
                 raise ValueError(f"it calls itself {about['issuer']!r}")
             keys = KeySet.import_key_set(await answer_of(client, "GET", about["jwks_uri"]))
             return Provider(keys, about)
+
+
+@contextlib.asynccontextmanager
+async def provider_client() -> AsyncIterator[httpx.AsyncClient]:
+    """Open a client for a few questions to the provider; all of them have to end within 5 s.
+
+    Raises:
+        TimeoutError: they do not.
+    """
+    # The client's own limit is for each part of an answer: one byte at a time never meets it.
+    try:
+        async with (
+            asyncio.timeout(_TIMEOUT_SECONDS),
+            httpx.AsyncClient(timeout=None, follow_redirects=False) as client,  # noqa: S113
+        ):
+            yield client
+    except TimeoutError as error:
+        raise TimeoutError(f"it does not answer within {_TIMEOUT_SECONDS:g} s") from error
 
 
 async def answer_of(client: httpx.AsyncClient, method: str, url: str, **more: Any) -> Any:

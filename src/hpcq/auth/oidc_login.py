@@ -11,15 +11,15 @@ import time
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-import httpx
 from joserfc import jwt
 
 from hpcq.auth.oidc import (
     CLOCKS_DIFFER_SECONDS,
-    TIMEOUT_SECONDS,
+    NO_ANSWER,
     OidcUser,
     OidcVerifier,
     answer_of,
+    provider_client,
 )
 from hpcq.auth.sessions import LOGIN_SECONDS
 from hpcq.auth.settings import AuthSettings, is_safe_url
@@ -154,11 +154,11 @@ class OidcLogin:
                 form["client_secret"] = self._settings.oidc_client_secret
         url = await self._endpoint("token_endpoint")
         try:
-            async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, follow_redirects=False) as client:
+            async with provider_client() as client:
                 answer = await answer_of(client, "POST", url, **more)
             if not isinstance(answer, dict):
                 raise ValueError("its answer is no JSON object")
-        except (httpx.HTTPError, ValueError) as error:
+        except NO_ANSWER as error:
             raise ProviderUnavailable(
                 f"The OpenID Connect provider {self._issuer} does not say who logged "
                 f"in: {error or type(error).__name__}."

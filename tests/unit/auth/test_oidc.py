@@ -1,13 +1,15 @@
-"""Tokens of an OpenID Connect provider that runs, rotates its keys, lies and goes away."""
+"""Tokens of an OpenID Connect provider that runs, rotates its keys, lies, hangs and goes away."""
 
 import asyncio
 import base64
+import contextlib
 import hmac
 import json
 import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain, repeat
 from typing import Any
 
 import pytest
@@ -19,10 +21,12 @@ from hpcq.auth.oidc import OidcVerifier
 from hpcq.config import Settings
 from hpcq.domain.errors import NotAuthenticated, ProviderUnavailable
 from hpcq.domain.principals import Role
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, eventually
 
 pytestmark = pytest.mark.anyio
 
 AUDIENCE = "hpc-queue"
+DISCOVERY, KEYS, TOKENS = "/.well-known/openid-configuration", "/keys", "/tokens"
 FIRST, SECOND, STRANGER = (
     RSAKey.generate_key(2048, {"kid": kid}, private=True) for kid in ("first", "second", "first")
 )
@@ -34,33 +38,60 @@ class Provider:
     Attributes:
         issuer: what it calls itself in its discovery document.
         asked: how often its keys were fetched.
+        connected: how often it was asked for anything.
         is_away: whether it answers with 503.
-        refused: how often it did.
+        documents: answers in place of its own, by path.
     """
 
     def __init__(self) -> None:
         self.keys: list[Key] = [FIRST]
         self.asked = 0
+        self.connected = 0
         self.is_away = False
-        self.refused = 0
+        self.documents: dict[str, bytes] = {}
+        self._drips: tuple[str, str] | None = None
+        self._may_answer = threading.Event()
+        self._is_dripping = threading.Event()
         provider = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                provider.connected += 1
+                if provider._drips is not None and self.path == provider._drips[0]:
+                    self.drip(provider._drips[1])
+                    return
                 if provider.is_away:
-                    provider.refused += 1
                     self.send_error(503)
                     return
-                if self.path == "/.well-known/openid-configuration":
-                    body: Any = {"issuer": provider.issuer, "jwks_uri": f"{provider.url}/keys"}
+                if self.path == DISCOVERY:
+                    body: Any = {
+                        "issuer": provider.issuer,
+                        "jwks_uri": f"{provider.url}{KEYS}",
+                        "token_endpoint": f"{provider.url}{TOKENS}",
+                    }
                 else:
                     provider.asked += 1
                     body = KeySet(list(provider.keys)).as_dict(private=False)
-                data = json.dumps(body).encode()
+                data = provider.documents.get(self.path, json.dumps(body).encode())
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
+
+            do_POST = do_GET
+
+            def drip(self, part: str) -> None:
+                """Send a part of an answer that never ends, one byte each 0.2 s."""
+                beginning = b"HTTP/1.1 200 OK\r\nX-Slow: "
+                if part == "body":
+                    self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+                    beginning = b"{"
+                for byte in chain(beginning, repeat(ord(" "))):
+                    with contextlib.suppress(ConnectionError):
+                        self.wfile.write(bytes([byte]))
+                    provider._is_dripping.set()
+                    if provider._may_answer.wait(0.2):
+                        return
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -70,6 +101,18 @@ class Provider:
         threading.Thread(
             target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
         ).start()
+
+    @contextlib.contextmanager
+    def dripping(self, path: str, part: str = "body") -> Iterator[threading.Event]:
+        """Have it drip at this path; yield an event that is set once it does."""
+        self._is_dripping.clear()
+        self._may_answer.clear()
+        self._drips = path, part
+        try:
+            yield self._is_dripping
+        finally:
+            self._drips = None
+            self._may_answer.set()
 
     def claims(self, **changes: Any) -> dict[str, Any]:
         claims = {
@@ -212,8 +255,17 @@ async def test_keys_rotated(provider: Provider, monkeypatch: pytest.MonkeyPatch)
     assert (await checker.verify(provider.token())).user == "ana"
     old = provider.keys.pop()
     monkeypatch.setattr(oidc, "_KEYS_KEPT_SECONDS", 0.0)
-    with pytest.raises(NotAuthenticated):
-        await checker.verify(provider.token(old))
+
+    async def refused() -> bool:
+        try:
+            await checker.verify(provider.token(old))
+        except NotAuthenticated:
+            return True
+        return False
+
+    # The first token after the hour does not wait for the new keys.
+    await eventually(refused)
+    await checker.close()
 
 
 async def test_key_elliptic(provider: Provider) -> None:
@@ -238,17 +290,131 @@ async def test_provider_down(provider: Provider, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(oidc, "_AWAY_ASKED_AGAIN_SECONDS", 0.0)
     await checker.verify(provider.token())
     provider.is_away = True
+    monkeypatch.setattr(oidc, "_KEYS_ASKED_AGAIN_SECONDS", 0.0)
     monkeypatch.setattr(oidc, "_KEYS_KEPT_SECONDS", 0.0)
+    known = provider.connected
     assert (await checker.verify(provider.token())).user == "ana"
 
+    async def asked() -> bool:
+        return provider.connected > known
 
-async def test_provider_down_asked_once_for_many(provider: Provider) -> None:
+    await eventually(asked)
+    assert (await checker.verify(provider.token())).user == "ana"
+    await checker.close()
+
+
+async def test_provider_down_asked_once_for_many(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(oidc, "_AWAY_ASKED_AGAIN_SECONDS", 3600.0)
     checker = verifier(provider)
     provider.is_away = True
     tokens = [checker.verify(provider.token()) for _ in range(20)]
     answers = await asyncio.gather(*tokens, return_exceptions=True)
     assert {type(answer) for answer in answers} == {ProviderUnavailable}
-    assert provider.refused == 1
+    with pytest.raises(ProviderUnavailable, match="503"):
+        await checker.verify(provider.token())
+    assert provider.connected == 1
+
+
+async def test_provider_down_unknown_key(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(oidc, "_KEYS_ASKED_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(oidc, "_AWAY_ASKED_AGAIN_SECONDS", 3600.0)
+    checker = verifier(provider)
+    await checker.verify(provider.token())
+    provider.is_away = True
+    known = provider.connected
+    for _ in range(3):
+        with pytest.raises(ProviderUnavailable, match="503"):
+            await checker.verify(provider.token(SECOND))
+        assert (await checker.verify(provider.token())).user == "ana"
+    assert provider.connected == known + 1
+
+
+@pytest.mark.parametrize("path", [DISCOVERY, KEYS])
+@pytest.mark.parametrize("part", ["head", "body"])
+async def test_provider_dripping_given_up(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch, path: str, part: str
+) -> None:
+    monkeypatch.setattr(oidc, "_TIMEOUT_SECONDS", 0.7)
+    checker = verifier(provider)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        with (
+            provider.dripping(path, part) as is_dripping,
+            pytest.raises(ProviderUnavailable, match=r"does not answer within 0\.7 s"),
+        ):
+            await checker.verify(provider.token())
+    assert is_dripping.is_set()
+    monkeypatch.setattr(oidc, "_TIMEOUT_SECONDS", 3600.0)
+    monkeypatch.setattr(oidc, "_AWAY_ASKED_AGAIN_SECONDS", 0.0)
+    assert (await checker.verify(provider.token())).user == "ana"
+
+
+@pytest.mark.parametrize("kept_seconds", [3600.0, 0.0], ids=["stranger", "old keys"])
+async def test_known_key_waits_for_no_fetch(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch, kept_seconds: float
+) -> None:
+    monkeypatch.setattr(oidc, "_TIMEOUT_SECONDS", 3600.0)
+    monkeypatch.setattr(oidc, "_KEYS_ASKED_AGAIN_SECONDS", 0.0)
+    checker = verifier(provider)
+    await checker.verify(provider.token())
+    monkeypatch.setattr(oidc, "_KEYS_KEPT_SECONDS", kept_seconds)
+    with provider.dripping(DISCOVERY) as is_dripping:
+        stranger = asyncio.create_task(checker.verify(provider.token(SECOND)))
+        await asyncio.to_thread(is_dripping.wait)
+        for _ in range(3):
+            assert (await checker.verify(provider.token())).user == "ana"
+        assert not stranger.done()
+    with pytest.raises((NotAuthenticated, ProviderUnavailable)):
+        await stranger
+
+
+async def test_fetch_survives_those_who_leave(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(oidc, "_TIMEOUT_SECONDS", 3600.0)
+    checker = verifier(provider)
+    with provider.dripping(DISCOVERY) as is_dripping:
+        first, second = (asyncio.create_task(checker.verify(provider.token())) for _ in range(2))
+        await asyncio.to_thread(is_dripping.wait)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        assert not second.done()
+    with pytest.raises(ProviderUnavailable):
+        await second
+    assert provider.connected == 1
+
+
+@pytest.mark.parametrize("path", [DISCOVERY, KEYS])
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b"null",
+        b"[" * 100_000,
+        b'{"issuer": 1}',
+        b'{"keys": 1}',
+        b'{"keys": [1]}',
+        b'{"keys": [{"kty": "RSA"}]}',
+        b" " * 2_000_000,
+    ],
+    ids=lambda document: repr(document[:30]),
+)
+async def test_provider_nonsense(provider: Provider, path: str, document: bytes) -> None:
+    provider.documents[path] = document
+    with pytest.raises(ProviderUnavailable, match=provider.url):
+        await verifier(provider).verify(provider.token())
+
+
+@pytest.mark.parametrize("uri", ["http://[", "", "ftp://127.0.0.1/", 7, None])
+async def test_provider_jwks_uri_nonsense(provider: Provider, uri: Any) -> None:
+    provider.documents[DISCOVERY] = json.dumps({"issuer": provider.url, "jwks_uri": uri}).encode()
+    with pytest.raises(ProviderUnavailable, match=provider.url):
+        await verifier(provider).verify(provider.token())
 
 
 async def test_provider_other_issuer(provider: Provider) -> None:

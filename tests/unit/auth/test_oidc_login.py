@@ -1,19 +1,22 @@
 """ID tokens that a provider answers to a login with, good and bad."""
 
+import asyncio
 import base64
 import hashlib
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.unit.auth.test_oidc import AUDIENCE, Provider
+from tests.unit.auth.test_oidc import AUDIENCE, TOKENS, Provider
 
+from hpcq.auth import oidc
 from hpcq.auth.oidc import OidcVerifier
 from hpcq.auth.oidc_login import OidcLogin
 from hpcq.auth.sessions import new_secret
 from hpcq.config import Settings
 from hpcq.domain.errors import NotAuthenticated, ProviderUnavailable
 from hpcq.domain.principals import Role
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.anyio
 
@@ -40,8 +43,7 @@ def provider() -> Iterator[Provider]:
     provider.server.server_close()
 
 
-def answering(provider: Provider, monkeypatch: pytest.MonkeyPatch, **answer: str) -> OidcLogin:
-    """Return the login at a provider that answers to every code with these tokens."""
+def login_at(provider: Provider) -> OidcLogin:
     settings = Settings.model_validate(
         {
             "auth": "oidc",
@@ -51,7 +53,12 @@ def answering(provider: Provider, monkeypatch: pytest.MonkeyPatch, **answer: str
             "oidc_client_id": CLIENT,
         }
     )
-    login = OidcLogin(settings, OidcVerifier(settings))
+    return OidcLogin(settings, OidcVerifier(settings))
+
+
+def answering(provider: Provider, monkeypatch: pytest.MonkeyPatch, **answer: str) -> OidcLogin:
+    """Return the login at a provider that answers to every code with these tokens."""
+    login = login_at(provider)
 
     async def exchange(*_: str) -> dict[str, Any]:
         return dict(answer)
@@ -125,3 +132,19 @@ async def test_provider_without_authorization_endpoint(
 ) -> None:
     with pytest.raises(ProviderUnavailable, match="authorization_endpoint"):
         await answering(provider, monkeypatch).login_url(BACK, SECRET)
+
+
+@pytest.mark.parametrize("part", ["head", "body"])
+async def test_code_exchange_dripping_given_up(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    login = login_at(provider)
+    await login._verifier.provider()
+    monkeypatch.setattr(oidc, "_TIMEOUT_SECONDS", 0.7)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        with (
+            provider.dripping(TOKENS, part) as is_dripping,
+            pytest.raises(ProviderUnavailable, match=r"does not answer within 0\.7 s"),
+        ):
+            await login.redeem("code", BACK, SECRET)
+    assert is_dripping.is_set()
