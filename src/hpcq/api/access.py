@@ -13,6 +13,7 @@ from hpcq.auth.settings import AuthSettings
 from hpcq.domain.principals import Method, Scope
 
 __all__ = [
+    "FILE",
     "FOR_NOBODY_TOO",
     "LOGINS",
     "OPEN",
@@ -82,6 +83,8 @@ RULES: Mapping[str, Scope | None] = {
 `OPEN`, `OPEN_FOLDERS` and `FOR_NOBODY_TOO` ask for no principal. A route without a rule keeps the
 service from starting.
 """
+FILE = "getJobFile"
+"""The route whose path ends with the name of a file, as a job wrote it."""
 OPEN = "healthLive"
 OPEN_FOLDERS = ("/", "/assets", "/help")
 """The folders of files that hold no data of the site: the page itself, and the documentation."""

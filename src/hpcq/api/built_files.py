@@ -3,9 +3,11 @@
 The page asks the routes of the API for all that it shows, as any client does.
 """
 
+import os.path
 from collections.abc import Mapping
 
 import anyio
+import anyio.to_thread
 from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
@@ -69,9 +71,13 @@ def add_page(app: FastAPI) -> None:
         headers = {"Cache-Control": _FOR_EVER, "Vary": "Accept-Encoding"}
         accepted = request.headers.get("accept-encoding", "")
         for coding, ending in _PACKED.items():
-            if coding in accepted and await (built.folder / f"assets/{path}{ending}").is_file():
+            name = f"assets/{path}{ending}"
+            # Other than a method of a path, this says no to a name that is too long for a file.
+            if coding in accepted and await anyio.to_thread.run_sync(
+                os.path.isfile, built.folder / name
+            ):
                 packed = {"Content-Encoding": coding}
-                return await built.answer(f"assets/{path}{ending}", request, headers | packed)
+                return await built.answer(name, request, headers | packed)
         return await built.answer(f"assets/{path}", request, headers)
 
 

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hpcq.api.access import (
+    FILE,
     FOR_NOBODY_TOO,
     LOGINS,
     UNCOUNTED,
@@ -125,6 +126,11 @@ class Guard:
                 # The routes would take it for a slash, and what stands before may not.
                 raise HTTPException(
                     404, "The path holds an encoded slash (%2F); no path here has one."
+                )
+            if scope["path"].endswith("\n") and target.operation != FILE:
+                # The routes would take it for the path without it; a proxy's rules would not.
+                raise HTTPException(
+                    404, "The path ends with a line break (%0A); only the name of a file may."
                 )
         except HpcqError as error:
             if isinstance(error, SessionEnded):

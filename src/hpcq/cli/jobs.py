@@ -29,6 +29,7 @@ from hpcq.cli.screen import (
     print_fields,
     print_json,
     print_json_line,
+    print_output,
     print_table,
     sparkline,
     state,
@@ -220,9 +221,11 @@ def logs(
                 print_json_line({"text": text})
         elif follows:
             for text in output.follow(tail):
-                print(text, end="", flush=True)
+                print_output(text)
         elif as_json:
             print_json({"text": output.text(tail)})
+        elif sys.stdout.isatty():
+            print_output(output.text(tail))
         else:
             sys.stdout.buffer.write(output.read(tail))
 

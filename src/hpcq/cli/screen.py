@@ -1,6 +1,8 @@
 """The forms of output: tables and colours on a terminal, plain lines in a pipe, JSON on request."""
 
+import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -24,12 +26,14 @@ __all__ = [
     "print_fields",
     "print_json",
     "print_json_line",
+    "print_output",
     "print_row",
     "print_table",
     "sign_of_life",
     "sparkline",
     "state",
     "table_of",
+    "unsteered",
 ]
 
 Cell = str | Text
@@ -37,6 +41,9 @@ Cell = str | Text
 out = Console(highlight=False, soft_wrap=False)
 _errors = Console(stderr=True, highlight=False, soft_wrap=True)
 _encoder = msgspec.json.Encoder()
+_NOT_PLAIN_ASCII = re.compile(r"[^\n -~]+")
+# Colours, and the end of a line cleared, as bars that show progress do.
+_STYLES = re.compile(r"(\x1b\[[0-9;]*[mK])")
 _COLOURS = {
     "RUNNING": "green",
     "QUEUED": "yellow",
@@ -69,12 +76,38 @@ def plain(text: str, keep: str = "") -> str:
 
 def print_json(answer: Any) -> None:
     """Print an answer as JSON."""
-    print(msgspec.json.format(_encoder.encode(answer), indent=2).decode())
+    print(_steerless_json(msgspec.json.format(_encoder.encode(answer), indent=2)))
 
 
 def print_json_line(answer: Any) -> None:
     """Print an answer as JSON on one line, at once."""
-    print(_encoder.encode(answer).decode(), flush=True)
+    print(_steerless_json(_encoder.encode(answer)), flush=True)
+
+
+def _steerless_json(document: bytes) -> str:
+    """Return JSON that writes what would steer a terminal, or hide text, as escapes."""
+    return _NOT_PLAIN_ASCII.sub(
+        lambda found: "".join(
+            one if one.isprintable() else json.dumps(one)[1:-1] for one in found[0]
+        ),
+        document.decode(),
+    )
+
+
+def print_output(text: str) -> None:
+    """Print what a job wrote, at once: as it is in a pipe, without what steers on a terminal."""
+    print(unsteered(text) if sys.stdout.isatty() else text, end="", flush=True)
+
+
+def unsteered(text: str) -> str:
+    """Return output as a terminal may show it: with colours, and with moves within its line.
+
+    Other sequences could set the clipboard, the title, or what stands elsewhere on the screen.
+    """
+    parts = _STYLES.split(text)
+    # The odd ones are styles.
+    parts[::2] = (plain(part, keep="\t\n\r\b") for part in parts[::2])
+    return "".join(parts)
 
 
 def table_of(headers: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Table:

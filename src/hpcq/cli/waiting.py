@@ -3,7 +3,7 @@
 import typer
 
 from hpcq.cli.commands import EXIT_REFUSED, EXIT_TIMEOUT
-from hpcq.cli.screen import complain, sign_of_life
+from hpcq.cli.screen import complain, print_output, sign_of_life
 from hpcq.cli.texts import translated as _
 from hpcq.client import Job
 from hpcq.client.errors import NotFound
@@ -31,7 +31,7 @@ def follow(job: Job) -> Job:
     """Print what a job writes until it is over; return it."""
     try:
         for text in job.output().follow():
-            print(text, end="", flush=True)
+            print_output(text)
     except NotFound as error:
         complain(error.detail)
     return job.wait()

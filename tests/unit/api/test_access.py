@@ -449,6 +449,15 @@ async def test_path_encoded_slash(app: App) -> None:
         assert "%2F" in answer.json()["detail"]
 
 
+@pytest.mark.parametrize("path", ["/jobs", "/metrics", "/session", "/health/live", "/docs", "/"])
+async def test_path_line_break_at_end(app: App, path: str) -> None:
+    assert (await app.client.get(path)).status_code in (200, 404)
+    for root in ("", "/queue"):
+        answer = await app.client.get(f"{root}{path}%0A")
+        assert answer.status_code == 404
+    assert "%0A" in (await app.client.get(f"{path}%0A")).json()["detail"]
+
+
 async def test_documentation_page_content_security_policy(app: App) -> None:
     page = await app.client.get("/docs")
     policy = page.headers["content-security-policy"]

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from tests.unit.api.conftest import App, running
@@ -350,6 +351,16 @@ async def test_files_listed_and_read(run: Run) -> None:
     assert answer.headers["content-disposition"].startswith("attachment")
     head = await run.app.client.head(f"{url}/results/a b é.csv")
     assert head.headers["content-length"] == "4"
+
+
+async def test_file_line_breaks_in_name(run: Run) -> None:
+    contents = {name: name.encode() for name in ("a", "a\n", "a\nb", "\n\n")}
+    for name, content in contents.items():
+        (run.folder / name).write_bytes(content)
+    for name, content in contents.items():
+        answer = await run.app.client.get(f"/jobs/{run.job_id}/files/{quote(name)}")
+        assert (answer.status_code, answer.content) == (200, content), name
+        assert answer.headers["content-disposition"].endswith(f"''{quote(name)}")
 
 
 async def test_files_disabled_by_default(app: App) -> None:

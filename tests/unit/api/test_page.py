@@ -79,6 +79,14 @@ async def test_assets_other_files_hidden(closed: App, name: str) -> None:
     assert "secret" not in answer.text.replace(name, "")
 
 
+@pytest.mark.usefixtures("built")
+@pytest.mark.parametrize("coding", ["br", "gzip", "identity"])
+@pytest.mark.parametrize("name", ["a" * 300, "a/" * 3000 + "a", "a%00b", "%FF"])
+async def test_assets_impossible_names(closed: App, coding: str, name: str) -> None:
+    answer = await closed.client.get(f"/assets/{name}", headers={"Accept-Encoding": coding})
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
 async def test_page_not_built(closed: App) -> None:
     answer = await closed.client.get("/")
     assert answer.status_code == 404

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import Response
 from pydantic import Field
+from starlette.convertors import PathConvertor, register_url_convertor
 
 from hpcq.api.context import ContextDependency, PrincipalDependency
 from hpcq.api.file_answers import attachment, file_answer, follow_answer
@@ -19,6 +20,15 @@ from hpcq.domain.principals import Principal
 __all__ = ["router"]
 
 router = APIRouter(tags=["output"])
+
+
+class FilePathConvertor(PathConvertor):
+    """A path in a route that may hold line breaks, as the names of files may."""
+
+    regex = r"[\s\S]*"
+
+
+register_url_convertor("file", FilePathConvertor())
 
 RangeHeader = Annotated[
     str | None,
@@ -147,7 +157,7 @@ async def list_job_files(
 
 
 @router.get(
-    "/jobs/{jobId}/files/{path:path}",
+    "/jobs/{jobId}/files/{path:file}",
     operation_id="getJobFile",
     summary="Read a job's file",
     response_class=Response,

@@ -10,6 +10,8 @@ __all__ = ["Entry", "Folder", "read_folder"]
 
 Kind = Literal["file", "folder", "link", "other"]
 
+# The years 1000 to 9998. A job may give its files any time, and not every reader can show others.
+_SHOWN_SECONDS = range(-30_610_224_000, 253_370_764_800)
 _KINDS: Mapping[int, Kind] = {
     stat.S_IFREG: "file",
     stat.S_IFDIR: "folder",
@@ -23,7 +25,8 @@ class Entry:
 
     Attributes:
         size: in bytes; None for what is no file.
-        modified: the time of its last change, aware; None if that may not be known.
+        modified: the time of its last change, aware; None if that may not be known, or has no year
+            of four digits.
     """
 
     name: str
@@ -63,17 +66,17 @@ def _entry(line: bytes) -> Entry | None:
     kind, _, rest = line.partition(b" ")
     size, _, rest = rest.partition(b" ")
     changed, _, name = rest.partition(b" ")
-    if not name or b"/" in name or max(len(kind), len(size), len(changed)) > 20:
+    if not name or b"/" in name or max(len(kind), len(size), len(changed)) > 24:
         return None
     try:
         mode, size_bytes, seconds = int(kind), int(size), int(changed) // 10**9
-        modified = datetime.fromtimestamp(seconds, UTC) if mode else None
-    except (ValueError, OverflowError, OSError):
+    except ValueError:
         return None
+    is_time_known = mode != 0 and seconds in _SHOWN_SECONDS
     shown: Kind = _KINDS.get(mode, "other")
     return Entry(
         name=name.decode("utf-8", "replace"),
         kind=shown,
         size=size_bytes if shown == "file" else None,
-        modified=modified,
+        modified=datetime.fromtimestamp(seconds, UTC) if is_time_known else None,
     )

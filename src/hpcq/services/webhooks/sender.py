@@ -26,6 +26,8 @@ _MOST_PAUSE = timedelta(hours=1)
 _GONE = 410
 # RFC 6052: an IPv4 address in the last four bytes.
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+# All that IANA has given out. Outside of it are IPv4 addresses in older forms, and a site's own.
+_PUBLIC_IPV6 = ipaddress.IPv6Network("2000::/3")
 
 
 def is_allowed(address: ipaddress.IPv4Address | ipaddress.IPv6Address, networks: Networks) -> bool:
@@ -44,6 +46,8 @@ def is_allowed(address: ipaddress.IPv4Address | ipaddress.IPv6Address, networks:
             inner = ipaddress.IPv4Address(address.packed[-4:])
         address = inner or address
     is_public = address.is_global and not address.is_multicast
+    if isinstance(address, ipaddress.IPv6Address):
+        is_public = is_public and address in _PUBLIC_IPV6
     return any(is_public if one == "public" else address in one for one in networks)
 
 
