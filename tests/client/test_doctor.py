@@ -11,10 +11,15 @@ from pathlib import Path
 
 import pytest
 from tests.backends import SGE, SLURM
+from tests.fakebin.pbs import Pbs
+from tests.fakebin.torque import Torque
 
 from hpcq.cli import examination
 from hpcq.cli.examination import Finding, Verdict
 from hpcq.schedulers.testing.service import Service, clean_environment
+
+# The parts that follow the version on Slurm; other schedulers have fewer.
+AFTER_VERSION = ("queue", "queues", "accounting", "submission", "configuration")
 
 
 def examined(folder: Path, *options: str, **variables: str) -> list[Finding]:
@@ -36,10 +41,15 @@ def examined(folder: Path, *options: str, **variables: str) -> list[Finding]:
     return found
 
 
-def mistake(folder: Path, **variables: str) -> Finding:
-    """Return the one thing that the doctor does not find good."""
-    (found,) = [one for one in examined(folder, **variables) if one.verdict is not Verdict.GOOD]
+def mistake(folder: Path, *unchecked: str, **variables: str) -> Finding:
+    """Return the one thing that the doctor does not find good, and keeps it from other parts."""
+    told = [one for one in examined(folder, **variables) if one.verdict is not Verdict.GOOD]
+    found = told.pop(0)
     assert found.remedy is not None or found.part == "settings"
+    assert [one.part for one in told] == list(unchecked)
+    for one in told:
+        assert (one.verdict, one.remedy) == (Verdict.UNCHECKED, None)
+        assert one.text == f"Not checked, because of the problem above: {found.part}."
     return found
 
 
@@ -122,7 +132,7 @@ def test_doctor_locale_unsuitable(tmp_path: Path, verdict: Verdict) -> None:
 
 
 def test_doctor_commands_missing(tmp_path: Path) -> None:
-    found = mistake(tmp_path, SCHEDULER="SLURM", SCHEDULER_PATH=str(tmp_path))
+    found = mistake(tmp_path, *AFTER_VERSION, SCHEDULER="SLURM", SCHEDULER_PATH=str(tmp_path))
     assert "squeue" in found.text
     assert "SCHEDULER_PATH" in (found.remedy or "")
 
@@ -161,19 +171,47 @@ def test_doctor_cell_incomplete(tmp_path: Path, has_bootstrap: bool, words: str)
         site = Path(settings["SGE_ROOT"]) / settings["SGE_CELL"] / "common"
         shutil.copy(site / "bootstrap", common)
     cell = {"SGE_ROOT": str(tmp_path / "sge"), "SGE_CELL": "default"}
-    found = mistake(tmp_path, **{**settings, **cell})
+    unchecked = ("queue", "queues", "accounting", "configuration")
+    found = mistake(tmp_path, *unchecked, **{**settings, **cell})
     assert found.part == "scheduler"
     assert found.text.count(words) == 1
     assert "SGE_ROOT" in (found.remedy or "")
 
 
-def _with(folder: Path, name: str, body: str) -> str:
-    """Return a PATH in which a command of Slurm is another one."""
+def _with(folder: Path, name: str, body: str, path: str = os.defpath) -> str:
+    """Return a PATH in which a command of the scheduler is another one."""
     folder.mkdir()
     script = folder / name
     script.write_text(f"#!/bin/sh\n{body}\n")
     script.chmod(0o755)
-    return f"{folder}:{os.defpath}"
+    return f"{folder}:{path}"
+
+
+def _refusing(server: Torque | Pbs, folder: Path, refused: str) -> dict[str, str]:
+    """Return the settings of a scheduler whose ``qstat`` tells its version, and nothing else."""
+    body = f'[ "$1" != --version ] || exec {server.path}/qstat "$@"\n{refused}'
+    settings = server.settings()
+    path = _with(folder, "qstat", body, settings["SCHEDULER_PATH"])
+    return {**settings, "SCHEDULER_PATH": path}
+
+
+def test_doctor_refused_command_once(tmp_path: Path) -> None:
+    body = 'echo "qstat: Unauthorized Request" >&2; exit 159'
+    settings = _refusing(Pbs(tmp_path / "server"), tmp_path / "refusing", body)
+    found = mistake(tmp_path, "queues", "accounting", **settings)
+    assert found.part == "queue"
+    assert "Unauthorized Request" in found.text
+    assert "operator" in (found.remedy or "")
+
+
+def test_doctor_two_refusals_apart(tmp_path: Path) -> None:
+    body = 'echo "qstat: it is refused $1" >&2; exit 1'
+    settings = _refusing(Torque(tmp_path / "server"), tmp_path / "refusing", body)
+    told = [one for one in examined(tmp_path, **settings) if one.verdict is not Verdict.GOOD]
+    assert [(one.part, one.verdict) for one in told] == [
+        ("queue", Verdict.PROBLEM),
+        ("queues", Verdict.PROBLEM),
+    ]
 
 
 @pytest.mark.slurm
@@ -191,7 +229,7 @@ def test_doctor_accounting_missing(tmp_path: Path) -> None:
 @pytest.mark.slurm
 def test_doctor_scheduler_without_configuration(tmp_path: Path) -> None:
     absent = {"SLURM_CONF": str(tmp_path / "slurm.conf"), "COMMAND_TIMEOUT_SECONDS": "1"}
-    found = mistake(tmp_path, **{**SLURM.settings(), **absent})
+    found = mistake(tmp_path, *AFTER_VERSION, **{**SLURM.settings(), **absent})
     assert found.part == "scheduler"
     assert "SLURM_CONF" in (found.remedy or "")
 
@@ -201,7 +239,8 @@ def test_doctor_controller_away(tmp_path: Path) -> None:
     refused = "Unable to contact slurm controller (connect failure)"
     body = f'[ "$1" != --version ] || exec /usr/bin/squeue "$@"\necho "{refused}" >&2; exit 1'
     path = _with(tmp_path / "bin", "squeue", body)
-    found = mistake(tmp_path, **{**SLURM.settings(), "SCHEDULER_PATH": path})
+    settings = {**SLURM.settings(), "SCHEDULER_PATH": path}
+    found = mistake(tmp_path, *AFTER_VERSION[1:], **settings)
     assert found.part == "queue"
     assert found.text.count(refused) == 1
     assert "scontrol ping" in (found.remedy or "")

@@ -20,6 +20,7 @@ _VERDICTS = {
     "good": Text(_("good"), "green"),
     "warning": Text(_("warning"), "yellow"),
     "problem": Text(_("problem"), "red"),
+    "unchecked": Text(_("unchecked"), "dim"),
 }
 
 

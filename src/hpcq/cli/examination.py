@@ -25,7 +25,7 @@ from hpcq.client import Client
 from hpcq.client.errors import ClientError, Problem
 from hpcq.config import Settings, SettingsError, load_settings, scheduler_options
 from hpcq.config.settings import UNIX_SOCKET
-from hpcq.domain.errors import HpcqError
+from hpcq.domain.errors import HpcqError, SchedulerError
 from hpcq.domain.jobs import NativeId
 from hpcq.execution.local import LocalRunner
 from hpcq.execution.protocol import Command, Completed
@@ -47,6 +47,8 @@ class Verdict(StrEnum):
     GOOD = "good"
     WARNING = "warning"
     PROBLEM = "problem"
+    UNCHECKED = "unchecked"
+    """Another problem keeps the doctor from looking."""
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -75,6 +77,11 @@ def _warning(part: str, text: str, remedy: str) -> Finding:
 
 def _problem(part: str, text: str, remedy: str | None = None) -> Finding:
     return Finding(part, Verdict.PROBLEM, text, remedy)
+
+
+def _unchecked(part: str, because_of: str) -> Finding:
+    text = _("Not checked, because of the problem above: {part}.").format(part=because_of)
+    return Finding(part, Verdict.UNCHECKED, text)
 
 
 async def examine(folder: Path) -> AsyncIterator[Finding]:
@@ -308,13 +315,22 @@ async def _scheduler(settings: Settings) -> AsyncIterator[Finding]:
     try:
         options = scheduler_options(settings, None)
         backend = registry.load(settings.scheduler)(options, recorder, settings)
+        told: dict[tuple[str, bool], str] = {}
+        prevents_all: str | None = None
         for part, ask in _questions(backend):
+            if prevents_all is not None:
+                yield _unchecked(part, prevents_all)
+                continue
             try:
                 yield await ask()
             except HpcqError as error:
+                first = told.setdefault(_cause(error), part)
+                if first != part:
+                    yield _unchecked(part, first)
+                    continue
                 yield _problem(part, _detail(error), remedy_for(error, backend.name))
                 if part == _("scheduler") or is_away(error):
-                    break  # it says the same to every other question
+                    prevents_all = part  # it says the same to every other question
     except ValueError as error:
         yield _problem(_("scheduler"), str(error))
     finally:
@@ -415,6 +431,15 @@ def run_job() -> Finding:
             return late
     text = _("The job {id} has run within {seconds} s.")
     return _good(part, text.format(id=job.id, seconds=round(time.time() - began)))
+
+
+def _cause(error: HpcqError) -> tuple[str, bool]:
+    """Return what tells whether two errors have one cause, and so one remedy.
+
+    Several commands of a scheduler that refuses an account, or a machine, say the same words.
+    """
+    words = getattr(error, "scheduler_message", None) or error.detail
+    return words, isinstance(error, SchedulerError) and error.of_accounting
 
 
 def _detail(error: HpcqError) -> str:

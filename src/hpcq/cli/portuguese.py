@@ -302,6 +302,10 @@ SENTENCES: Mapping[str, str] = {
     "good": "bom",
     "warning": "aviso",
     "problem": "problema",
+    "unchecked": "não verificado",
+    "Not checked, because of the problem above: {part}.": (
+        "Não verificado, por causa do problema acima: {part}."
+    ),
     "settings": "configuração do serviço",
     "The settings can be read: SCHEDULER={scheduler}.": (
         "A configuração pode ser lida: SCHEDULER={scheduler}."
