@@ -41,7 +41,7 @@ class TopApp(App[None]):
     #summary, #stream { height: 1; }
     #queues { height: 1; }
     #filter { display: none; border: none; height: 1; padding: 0; }
-    JobRows { height: 1fr; }
+    JobRows { height: 1fr; overflow-x: hidden; }
     #known { height: auto; max-height: 60%; overflow-y: auto; }
     #fields { height: auto; }
     #output { height: 1fr; min-height: 3; }

@@ -23,7 +23,7 @@ from hpcq.client import AsyncJob
 __all__ = ["JobRows"]
 
 # The most cells of each column but the last, which takes the rest; and those of a narrow screen.
-_WIDTHS = (14, 14, 24, 12, 12, 5, 11)
+_WIDTHS = (14, 14, 24, 12, 12, 6, 11)
 _NARROW = 70
 _NARROW_COLUMNS = (0, 1, 2, 7)
 _NARROW_NAME = 12
@@ -89,6 +89,11 @@ class JobRows(ScrollView, can_focus=True):
         """The job under the cursor."""
         return self.rows[self._cursor] if self.rows else None
 
+    @property
+    def _room(self) -> Size:
+        """The size that lines have beside the scrollbar."""
+        return self.scrollable_content_region.size
+
     def replace(self, jobs: Iterable[AsyncJob]) -> None:
         """Show these jobs in the place of all."""
         self.jobs.clear()
@@ -136,7 +141,7 @@ class JobRows(ScrollView, can_focus=True):
         places = (place for place, job in enumerate(found) if selected and job.uid == selected.uid)
         self._cursor = next(places, min(self._cursor, max(0, len(found) - 1)))
         self._measure()
-        self.virtual_size = Size(self.size.width, len(found) + 1)
+        self.virtual_size = Size(self._room.width, len(found) + 1)
         self._show_cursor()
 
     def _own_order(self, job: AsyncJob) -> tuple[bool, bool, float]:
@@ -170,7 +175,7 @@ class JobRows(ScrollView, can_focus=True):
 
     def _columns(self) -> list[tuple[int, int]]:
         """Return the columns that the width has room for, each with its width."""
-        width = self.size.width
+        width = self._room.width
         shown = _NARROW_COLUMNS if width < _NARROW else tuple(range(len(_WIDTHS) + 1))
         widths = dict(enumerate(self._widths))
         if width < _WIDE_NAMES:
@@ -181,7 +186,7 @@ class JobRows(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """Return a line of the screen: the headers in the first, then rows."""
-        width = self.size.width
+        width = self._room.width
         if y == 0:
             return self._header().adjust_cell_length(width)
         place = round(self.scroll_offset.y) + y - 1
@@ -218,7 +223,7 @@ class JobRows(ScrollView, can_focus=True):
 
     def _show_cursor(self) -> None:
         """Scroll so far that the row of the cursor is in sight."""
-        room = max(1, self.size.height - 1)
+        room = max(1, self._room.height - 1)
         top = round(self.scroll_offset.y)
         if self._cursor < top:
             self.scroll_to(y=self._cursor, animate=False)
@@ -236,7 +241,7 @@ class JobRows(ScrollView, can_focus=True):
 
     def action_page(self, pages: int) -> None:
         """Move the cursor by so many screens."""
-        self._go_to(self._cursor + pages * max(1, self.size.height - 2))
+        self._go_to(self._cursor + pages * max(1, self._room.height - 2))
 
     def action_first(self) -> None:
         """Move the cursor to the first row."""
@@ -248,7 +253,7 @@ class JobRows(ScrollView, can_focus=True):
 
     def on_resize(self) -> None:
         """Fit the rows into the new size."""
-        self.virtual_size = Size(self.size.width, len(self.rows) + 1)
+        self.virtual_size = Size(self._room.width, len(self.rows) + 1)
         self._show_cursor()
 
     def on_click(self, event: events.Click) -> None:
