@@ -21,13 +21,12 @@ from hpcq.api.settings import HttpSettings
 from hpcq.auth.authenticator import PEER
 from hpcq.auth.peer import loopback_peer, unix_peer
 from hpcq.domain.errors import Overloaded
+from hpcq.execution.descriptors import RESERVED
 
 __all__ = ["Connection", "Connections"]
 
 _log = structlog.get_logger("hpcq.connections")
 
-# The service's own files, sockets and pipes.
-_RESERVED_DESCRIPTORS = 256
 # Parsed at once; the parser's callbacks notice a bound only between pieces.
 _PIECE_BYTES = 16 * 1024
 _BUFFERED_BYTES = 256 * 1024
@@ -73,7 +72,7 @@ class Connections:
 
     def __init__(self, settings: HttpSettings, descriptors: int) -> None:
         self.settings = settings
-        self.most = min(settings.max_connections, max(10, descriptors - _RESERVED_DESCRIPTORS))
+        self.most = min(settings.max_connections, max(10, descriptors - RESERVED))
         self.accepted = self.refused = self.displaced = 0
         self.waiting: OrderedDict[Connection, None] = OrderedDict()
         self._open: set[Connection] = set()

@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 import psycopg
 
+from hpcq.cli.machine import few_files, lacking
 from hpcq.cli.remedies import account_name, is_away, remedy_for
 from hpcq.cli.serve import open_socket
 from hpcq.cli.texts import translated as _
@@ -100,7 +101,7 @@ async def examine(folder: Path) -> AsyncIterator[Finding]:
         return
     text = _("The settings can be read: SCHEDULER={scheduler}.")
     yield _good(_("settings"), text.format(scheduler=settings.scheduler))
-    for look in (_state_directory, _address, _database):
+    for look in (_state_directory, _machine, _address, _database):
         for finding in await asyncio.to_thread(list, look(settings)):
             yield finding
     async for finding in _scheduler(settings):
@@ -168,6 +169,14 @@ def _state_directory(settings: Settings) -> Iterator[Finding]:
     else:
         yield _good(part, _("{file} belongs to this account alone.").format(file=folder))
     yield from _file_system(folder)
+
+
+def _machine(settings: Settings) -> Iterator[Finding]:
+    for lack in lacking(settings):
+        yield _problem(*lack)
+    few = few_files(settings)
+    if few is not None:
+        yield _warning(*few)
 
 
 def _absent_folder(folder: Path) -> Iterator[Finding]:

@@ -330,6 +330,34 @@ SENTENCES: Mapping[str, str] = {
         "Defina UMask=0022 ou 0077 na unidade, ou chame `umask 0022` antes de `hpcq serve`."
     ),
     "state directory": "pasta de estado",
+    "audit log": "log de auditoria",
+    "{account} cannot write {file}.": "{account} não pode gravar {file}.",
+    "Call `install -d -m 700 -o {account} /var/log/hpcq` as root, and set "
+    "AUDIT_LOG=/var/log/hpcq/audit.jsonl.": (
+        "Execute `install -d -m 700 -o {account} /var/log/hpcq` como root, e defina "
+        "AUDIT_LOG=/var/log/hpcq/audit.jsonl."
+    ),
+    "accounts": "contas",
+    "Call `apt-get install sudo` as root, or run the service as root.": (
+        "Execute `apt-get install sudo` como root, ou execute o serviço como root."
+    ),
+    "SUBMIT_AS=user: sudo does not let {account} run {program}.": (
+        "SUBMIT_AS=user: o sudo não deixa {account} executar {program}."
+    ),
+    'Write `{account} ALL=(%GROUP) NOPASSWD: {program} ""` into /etc/sudoers.d/hpcq, with the '
+    "group of all who may submit; the unit then needs NoNewPrivileges=no (setuid.conf).": (
+        'Escreva `{account} ALL=(%GRUPO) NOPASSWD: {program} ""` em /etc/sudoers.d/hpcq, com o '
+        "grupo de todos os que podem submeter; a unidade precisa então de NoNewPrivileges=no "
+        "(setuid.conf)."
+    ),
+    "open files": "arquivos abertos",
+    "The service may open {limit} files, too few for MAX_CONNECTIONS={most}.": (
+        "O serviço pode abrir {limit} arquivos, poucos demais para MAX_CONNECTIONS={most}."
+    ),
+    "Set LimitNOFILE={needed} in the unit, or call `ulimit -n {needed}` before `hpcq serve`.": (
+        "Defina LimitNOFILE={needed} na unidade, ou chame `ulimit -n {needed}` antes de "
+        "`hpcq serve`."
+    ),
     "{file} cannot be used: {why}.": "Não é possível usar {file}: {why}.",
     "{file} belongs to {owner}.": "{file} pertence a {owner}.",
     "Run the service, and this command, as that account, or give it the folder: "

@@ -9,7 +9,10 @@ import resource
 import shutil
 from collections.abc import Iterable
 
-__all__ = ["close_all", "raise_limit", "with_own_limit"]
+__all__ = ["RESERVED", "close_all", "raise_limit", "with_own_limit"]
+
+RESERVED = 256
+"""The open files that connections leave to the service's own work."""
 
 _NAME = resource.RLIMIT_NOFILE
 _prefix: tuple[str, ...] = ()
