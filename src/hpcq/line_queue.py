@@ -10,7 +10,7 @@ _MOST_LINES = 10_000
 
 
 class LineQueue:
-    """Passes lines to a thread. What finds no place meanwhile is dropped, counted and told.
+    """Passes lines to a thread. What finds no place is dropped, and a line says how much that was.
 
     Args:
         name: the thread's.

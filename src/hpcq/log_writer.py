@@ -1,4 +1,4 @@
-"""A log handler that never waits for whoever reads the log."""
+"""A log handler that never waits for the reader of the log."""
 
 import contextlib
 import logging
@@ -13,7 +13,7 @@ _LAST_SECONDS = 2.0
 
 
 class LogWriter(logging.Handler):
-    """Writes lines in a thread. What finds no place while nobody reads is dropped and counted.
+    """Writes lines in a thread. What finds no place is dropped and counted.
 
     Args:
         descriptor: where to write, a pipe mostly. A write to a full pipe waits for its reader, and
@@ -42,7 +42,7 @@ class LogWriter(logging.Handler):
         self._lines.put(line[:_LONGEST_LINE])
 
     def flush(self) -> None:
-        """Wait until all lines are written; two seconds at most, for nobody may be reading."""
+        """Wait until all lines are written; two seconds at most, for there may be no reader."""
         self._lines.flush(_LAST_SECONDS)
 
     def _note(self, missing: int) -> str:

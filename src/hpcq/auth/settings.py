@@ -149,7 +149,7 @@ def _origins(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def is_safe_url(text: str) -> bool:
-    """Return whether nobody on the way can read or change what is sent to an address."""
+    """Return whether all that is sent to an address is safe from readers on the way."""
     parts = urlsplit(text)
     is_near = parts.hostname in ("localhost", "127.0.0.1", "::1")
     return bool(parts.hostname) and (

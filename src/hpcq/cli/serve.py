@@ -134,7 +134,7 @@ def _removed_at_the_end(host: str) -> Iterator[None]:
 
 
 def _is_left_over(path: str) -> bool:
-    """Return whether there is a socket at the path on which nobody listens."""
+    """Return whether there is a socket without a listener at the path."""
     with contextlib.suppress(FileNotFoundError), socket.socket(socket.AF_UNIX) as probe:
         is_socket = stat.S_ISSOCK(os.lstat(path).st_mode)
         return is_socket and probe.connect_ex(path) == errno.ECONNREFUSED

@@ -99,9 +99,8 @@ def tasks_by_array(observations: Iterable[Observation]) -> dict[NativeId, list[O
 def count_tasks(array: JobRecord, known: Mapping[JobState, int]) -> Mapping[JobState, int] | None:
     """Return how many tasks of an array are in each state; None where nothing is known of any.
 
-    A task that no answer of the scheduler has told apart is where its array is, as long as that
-    tells: it waits with the others, is ``DONE`` with them, or was cancelled with them. Else it is
-    ``UNDETERMINED``.
+    A task that no answer of the scheduler has named is in its array's state, if that is one of all
+    tasks: waiting, ``DONE`` or cancelled. Else it is ``UNDETERMINED``.
 
     Args:
         array: the whole.

@@ -21,7 +21,7 @@ class Contradiction:
 
     Attributes:
         held: the state that the record has, and keeps.
-        said: the state that the scheduler told.
+        said: the state in the scheduler's answer.
         native_state: the scheduler's raw word for it.
         reason: why it cannot be, in words.
     """

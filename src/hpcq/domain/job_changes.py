@@ -47,9 +47,9 @@ _AFTER_ACTIONS: Mapping[Action, Mapping[JobState, JobState]] = {
 
 
 def reappeared(record: JobRecord, seen: Observation, at: datetime) -> JobRecord:
-    """Return the record of a job that was held never to have been taken, and now is seen.
+    """Return the record of a job that was given up, and that the scheduler has after all.
 
-    Where it is, the next sight tells.
+    The next observation shows its state.
     """
     return record.changed(
         native_id=seen.native_id,
@@ -60,7 +60,7 @@ def reappeared(record: JobRecord, seen: Observation, at: datetime) -> JobRecord:
 
 
 def missed(record: JobRecord, last_seen: datetime | None) -> JobRecord:
-    """Return the record of a job that is not in the queue any more; where it is, is not said."""
+    """Return the record of a job that is not in the queue any more, in its last known state."""
     if record.confirmed_at is not None:
         return record
     return record.changed(confirmed_at=last_seen or record.state_changed_at)
@@ -113,14 +113,14 @@ def cancel_requested(record: JobRecord, at: datetime, by: str | None = None) -> 
 def acted_on(record: JobRecord, action: Action, at: datetime) -> JobRecord:
     """Return the record after the scheduler was asked to hold a job, or to release it.
 
-    It carries out other actions in its own time, and tells.
+    A later observation shows what came of other actions.
     """
     now = _AFTER_ACTIONS.get(action, {}).get(record.state)
     return record if now is None else record.changed(state=now, state_changed_at=at)
 
 
 def altering(record: JobRecord, names: Iterable[str]) -> JobRecord:
-    """Return the record of a job that the scheduler is about to be told to change.
+    """Return the record of a job before the request to change it.
 
     Args:
         record: the job.
@@ -130,12 +130,12 @@ def altering(record: JobRecord, names: Iterable[str]) -> JobRecord:
 
 
 def not_altered(record: JobRecord, before: JobRecord, unknown: Iterable[str] = ()) -> JobRecord:
-    """Return the record of a job that the scheduler did not change, or not as it was told.
+    """Return the record of a job that the scheduler did not change, or not as asked.
 
     Args:
         record: the job.
-        before: the same before the scheduler was told.
-        unknown: the fields of which the scheduler alone knows what it changed.
+        before: the same before the request.
+        unknown: the fields that the scheduler may have changed.
     """
     if record.spec is None or before.spec is None:
         return record
@@ -152,7 +152,7 @@ def altered(
     Args:
         record: the job.
         values: the `CHANGEABLE` fields that are others now; None where one was taken back.
-        moved: the outputs that go elsewhere since; where, the scheduler tells.
+        moved: the outputs that go elsewhere since, to paths that the scheduler shows.
     """
     spec, seen = record.spec, record.seen
     if spec is not None:
@@ -168,7 +168,7 @@ def altered(
 
 
 def left_to_scheduler(record: JobRecord) -> JobRecord:
-    """Return the record of a job of whose changes (`JobRecord.changing`) no answer is left.
+    """Return the record of a job whose changes (`JobRecord.changing`) got no answer.
 
     What the scheduler tells of these fields counts, not what was asked for.
     """

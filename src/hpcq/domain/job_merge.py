@@ -86,7 +86,7 @@ def observe(record: JobRecord, new: Observation, at: datetime) -> JobRecord:
 
 
 def with_details(record: JobRecord, seen: Observation, at: datetime) -> JobRecord:
-    """Return the record with what a detailed answer adds; where it is, the queue has told."""
+    """Return the record with what a detailed answer adds; its state is the queue's to say."""
     if record.state.is_final or record.state is JobState.UNDETERMINED or record.seen is None:
         return record
     adds = replace(

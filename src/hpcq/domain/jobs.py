@@ -231,7 +231,7 @@ class Observation:
             carries its array's.
         is_keyless: whether the answer would have shown the mark, so that it surely has none.
         is_array: True for a whole array or heterogeneous job.
-        waiting_tasks: of a whole array, how many of its tasks wait that are not told apart.
+        waiting_tasks: of a whole array, the number of waiting tasks without entries of their own.
     """
 
     native_id: NativeId
@@ -335,7 +335,7 @@ class JobRecord:
         revision: how often it was written to the database.
         earlier_start: when the newest of those of its runs that are over began, by the
             scheduler's clock; None when it was never put back, as far as is known.
-        parent_uid: the array of which it is a task, if that was submitted through this service.
+        parent_uid: the array that it is a task of, if that was submitted through this service.
         submitted_by, submitted_through: who submitted it, and how this service knew that (a word
             of `hpcq.domain.principals.Method`); None for a job that did not come through this
             service, or came through a release that did not ask.

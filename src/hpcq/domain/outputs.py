@@ -82,7 +82,7 @@ def place_outputs(
         spec: the job, its name complete.
         stdout: the pattern that the script or the scheduler decides on; a relative one begins at
             the working directory, ``%x`` in it stands for the job's name. None stands for
-            ``NAME.oID`` there, `UNKNOWN` for a path that cannot be told.
+            ``NAME.oID`` there, `UNKNOWN` for a path that only the scheduler knows.
         stderr: likewise; None stands for ``NAME.eID``.
         task_suffix: see `requested_pattern`.
 

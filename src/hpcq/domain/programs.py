@@ -110,9 +110,9 @@ class Installation:
         directory: where it is installed.
         is_managed: whether the site looks after it.
         script: what the scheduler runs.
-        words: what the script is told before the arguments.
+        words: what the script gets before the arguments.
         parameters: the arguments that it expects, in order.
-        is_default: whether it is the version to take when none is named; None when nobody says.
+        is_default: whether it is the version to take when none is named; None if unknown.
     """
 
     id_prefix: str

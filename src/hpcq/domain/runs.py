@@ -1,8 +1,8 @@
 """Runs of a job: a job that is put back runs again under the same id.
 
 Accounting may lag, show the run before last first, or show all of them. All times compared here
-are the scheduler's own; but its hosts' clocks may differ, so a run is told by the nearest start.
-What ends after the newest start that is known is the newest run, whenever it is said to have begun.
+are the scheduler's own. Its hosts' clocks may differ, so the nearest start tells which run it is.
+An end after the newest start that is known is the newest run's, whatever start comes with it.
 """
 
 from collections.abc import Iterable

@@ -175,7 +175,7 @@ def mark_unclear(
         record: a job that was being handed over.
         reason: why it is not known, in words.
         at: when the command that handed it over had ended.
-        is_promised: whether its client is told to count on it.
+        is_promised: whether its client may count on it.
         refusal: what the scheduler's command said, if it said no.
     """
     if is_promised:
@@ -196,7 +196,7 @@ def doubted(record: JobRecord, reason: str, at: datetime) -> JobRecord:
 
 
 def promised(record: JobRecord) -> JobRecord:
-    """Return the record of a job after its client was told to count on it."""
+    """Return the record of a job on which its client may count."""
     if record.hand_over is None or record.hand_over.is_promised:
         return record
     return record.changed(hand_over=record.hand_over.changed(is_promised=True))
@@ -242,7 +242,7 @@ def failed(record: JobRecord, reason: str, at: datetime) -> JobRecord:
 
 
 def _without_script(spec: JobSpec | None) -> JobSpec | None:
-    """Return what was asked for without the script's text, which nobody needs any more."""
+    """Return what was asked for without the script's text, which has served its purpose."""
     return spec if spec is None or spec.script is None else replace(spec, script=None)
 
 

@@ -1,4 +1,4 @@
-"""Subscribers: who is told of events, what exactly, and when it is tried again. Pure.
+"""Subscribers of events: their messages, and when a message is tried again. Pure.
 
 The messages of webhooks are those of Standard Webhooks (https://www.standardwebhooks.com): three
 headers, the signature of which covers the message's id, the time of the attempt, and the body.
@@ -39,7 +39,7 @@ _TRIED_FOR = timedelta(days=1)
 
 
 class SubscriberKind(StrEnum):
-    """The way in which a subscriber is told of events."""
+    """The way in which a subscriber gets events."""
 
     WEBHOOK = "webhook"
     """A message to a URL for each event."""
@@ -49,7 +49,7 @@ class SubscriberKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:
-    """A wish to be told of events at a URL; one row of another kind stands for all mails.
+    """A subscription to events at a URL; one row of another kind stands for all mails.
 
     Attributes:
         secret: signs the messages; ``whsec_`` and base64.

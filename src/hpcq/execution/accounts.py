@@ -58,7 +58,7 @@ class Accounts:
         return self.find(name)
 
     def name_of(self, user: str) -> str | None:
-        """Return the name of a user's account, None for none; asks nobody."""
+        """Return the name of a user's account, None for none; looks up nothing."""
         return user if self._table is None else self._table.get(user)
 
     def find(self, name: str) -> Account:
@@ -88,7 +88,7 @@ class Accounts:
         return account
 
     def environment(self, name: str) -> dict[str, str]:
-        """Return the variables that a login gives to an account; asks nobody.
+        """Return the variables that a login gives to an account; looks up nothing.
 
         Of an account that this process has not found before, only its name is known.
         """

@@ -201,7 +201,7 @@ def _input_file(content: bytes, mark: str) -> int:
 def _become_command(
     argv: list[str], env: dict[str, str], cwd: str, source: int, failure: int
 ) -> "NoReturn":
-    """Become the command, in a process of its own: a folder that hangs keeps nobody else."""
+    """Become the command, in a process of its own: a folder that hangs keeps no other."""
     letter = Answer.ERROR
     try:
         words = [_encoded(word) for word in argv]

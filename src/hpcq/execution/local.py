@@ -231,7 +231,7 @@ class _Outcome:
             TimeoutError: it has not ended in time.
             AccountUnavailable: the account could not be used, or not for the program.
             InvalidSpec: the account cannot enter the command's folder.
-            OutputParseError: nobody knows how it ended.
+            OutputParseError: its end is not known.
         """
         while not self._is_over:
             self._take()

@@ -123,7 +123,7 @@ def _kind_of_mount(mount: bytes) -> str | None:
 
 
 class OpenedFile:
-    """A file that is open to be read. It is closed when nobody uses it any more.
+    """A file that is open to be read. It is closed with its last user.
 
     Args:
         descriptor: of the file.

@@ -30,7 +30,7 @@ def find_modules(listed: bytes, defaults: bytes, script: Path) -> Scan:
             module. Lmod adds lines that end in a slash, for names.
         defaults: the same of ``-t -d avail``: of each name the version that is loaded when none
             is named; Environment Modules gives one for each folder, of which the first counts.
-        script: the job script, which is told the module's full name.
+        script: the job script, which gets the module's full name.
     """
     problems: list[str] = []
     default_names: dict[str, str] = {}

@@ -57,7 +57,7 @@ class ClusterReader:
         return await self._nodes.ask()
 
     async def version(self) -> str | None:
-        """Return the scheduler's name and version in its own words; None while nobody can say."""
+        """Return the scheduler's name and version in its own words; None while it is unknown."""
         try:
             return (await self._version.ask()).answer
         except SchedulerError:

@@ -67,7 +67,7 @@ class EventFeed:
             await asyncio.sleep(_SHARED_LOOK_SECONDS if self._store.is_shared else _LOOK_SECONDS)
 
     async def start_of(self, after: int | None, *, all_kept: bool = False) -> int:
-        """Return the number of the event after which a reader is to be told.
+        """Return the number of the event after which a reader begins.
 
         Args:
             after: the number of the last event that the reader has; None for a new reader.
@@ -153,7 +153,7 @@ class EventFeed:
             self._wake()
 
     def _wake(self) -> None:
-        """Wake those who wait; whoever waits later waits for the next news."""
+        """Wake those who wait now; later ones wait for the next news."""
         waiting, self._has_news = self._has_news, asyncio.Event()
         waiting.set()
 

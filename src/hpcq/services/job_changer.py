@@ -123,7 +123,7 @@ class JobChanger:
     async def _tasks(
         self, array: JobRecord, native_id: NativeId, numbers: Sequence[int]
     ) -> dict[int, JobRecord]:
-        """Return the tasks with these numbers; one that nobody has seen yet is not stored."""
+        """Return the tasks with these numbers; one that was never seen is not stored."""
         known = self.table.tasks_of(array)
         if not (array.state.is_final or known.keys() >= set(numbers)):
             await self.monitor.look_again()
@@ -173,7 +173,7 @@ class JobChanger:
         self.monitor.wake()
 
     async def _account_of(self, record: JobRecord) -> str | None:
-        """Return the account in whose name the scheduler is told to change a job."""
+        """Return the account in whose name a job is changed."""
         owner = record.run_as
         if not record.submitted_here and record.seen is not None:
             owner = record.seen.owner

@@ -88,7 +88,7 @@ class JobUpdater:
             WrongState: it does not wait, or is a task of an array.
             InvalidSpec: the scheduler does not take a value.
             PartlyChanged: it made some of the changes, and refused the others.
-            SchedulerError, NotAuthorized: it made none, or nobody knows.
+            SchedulerError, NotAuthorized: it made none, or may have made some.
         """
         async with self._turns.setdefault(record.uid, asyncio.Lock()):
             entry = self.table.entry(record.uid)

@@ -119,7 +119,7 @@ class QueueUsage:
 
         Raises:
             QueueNotFound: there is no such queue, and no sample of it.
-            SchedulerError: nobody can say whether there is one.
+            SchedulerError: it is not known whether there is one.
             StoreUnavailable: the samples cannot be read.
         """
         if "\0" in queue:

@@ -1,4 +1,4 @@
-"""Readers of streams: those who are being answered, of which there are only so many."""
+"""Readers of streams, a limited number at a time."""
 
 from collections import Counter
 from types import TracebackType

@@ -75,7 +75,7 @@ class DeliveryQueue:
 
     Args:
         database: where it is kept.
-        kinds: the subscribers that are told; the others have to wait.
+        kinds: the subscribers that get events; the others have to wait.
         holder: the name under which this process holds the lease; None where it needs none.
     """
 
@@ -87,7 +87,7 @@ class DeliveryQueue:
         self._holder = holder
 
     async def subscribers(self) -> Sequence[Webhook]:
-        """Return the subscribers that are told of events."""
+        """Return the subscribers that get events."""
 
         def read(connection: sa.Connection, deployment: int) -> Sequence[Webhook]:
             query = sa.select(webhooks).where(*self._told(deployment))
@@ -96,7 +96,7 @@ class DeliveryQueue:
         return await self._database.read(read)
 
     async def backlog(self) -> dict[SubscriberKind, Backlog]:
-        """Return what is owed to the subscribers of each kind that are told."""
+        """Return what is owed to the active subscribers of each kind."""
 
         def read(connection: sa.Connection, deployment: int) -> dict[SubscriberKind, Backlog]:
             owed = (

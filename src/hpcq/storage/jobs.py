@@ -175,7 +175,7 @@ class JobStore:
             gone: other people's jobs that left the queue.
             event_drafts: what else there is to tell.
             samples: what the jobs of some of the changes use; those for which there is room are
-                kept, and told.
+                kept, and become events.
             as_of: when the scheduler answered, if it did.
             problem: why it did not.
 

@@ -1,4 +1,4 @@
-"""The subscribers of events: those that there are, and what each wants to be told."""
+"""The subscribers of events, and the events that each of them wants."""
 
 import contextlib
 import json
@@ -29,7 +29,7 @@ __all__ = [
 
 
 def new_subscriber(transaction: Transaction, subscriber: Webhook) -> None:
-    """Write a new subscriber down; it is told of what happens from now on."""
+    """Write a new subscriber down; it gets the events from now on."""
     row = {
         "id": subscriber.webhook_id,
         "deployment_id": transaction.deployment_id,
@@ -51,7 +51,7 @@ def _newest_event(transaction: Transaction) -> int:
 
 
 def disable_subscriber(connection: sa.Connection, webhook_id: str, at: datetime) -> None:
-    """Write that a subscriber is told no more; what it is owed is given up."""
+    """Write that a subscriber gets no more events, and give up those that it waits for."""
     connection.execute(
         webhooks.update().where(webhooks.c.id == webhook_id).values(disabled_at=at.timestamp())
     )
@@ -99,7 +99,7 @@ def wanted_events(
     of_events = jobs.c.uid.in_({event.uid for event in wanted})
     records: dict[str, JobRecord] = {}
     for row in connection.execute(select_records(of_events)):
-        # Of a damaged record nobody knows to whom a mail were to go.
+        # The address of a mail stands in the record.
         with contextlib.suppress(RecordDamaged):
             records[row.uid] = read_record(row)
     return [

@@ -27,7 +27,7 @@ class WebhookStore:
         self._database = database
 
     async def add(self, webhook: Webhook) -> None:
-        """Write a new webhook down; it is told of what happens from now on."""
+        """Write a new webhook down; it gets the events from now on."""
 
         def do(transaction: Transaction) -> None:
             new_subscriber(transaction, webhook)

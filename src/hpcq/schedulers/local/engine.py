@@ -276,7 +276,7 @@ class Engine:
                 await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _look(self) -> None:
-        """Look again and again at what tells nobody when it changes."""
+        """Look again and again at what changes without notice."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             try:

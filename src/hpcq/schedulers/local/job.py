@@ -23,7 +23,7 @@ QUEUE_NAME = "local"
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """The host that jobs run on, and the account of those that are nobody else's."""
+    """The host that jobs run on, and the account of jobs that have no other."""
 
     host: str
     owner: str

@@ -156,7 +156,7 @@ class Spool(SpoolFile):
         """Put a job into the queue again whose run is over, if that is what was last requested.
 
         Returns:
-            Whether it is there; also when this is repeated, because nobody knows what was written.
+            Whether it is there; also when this is repeated after a write with an unknown outcome.
         """
 
         def step(connection: sqlite3.Connection) -> bool:

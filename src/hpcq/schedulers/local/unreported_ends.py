@@ -82,7 +82,7 @@ def lost(
     reason: str,
     ended: float | None,
 ) -> Result:
-    """Return the result of a job whose end nobody saw.
+    """Return the result of a job that ended unseen.
 
     Args:
         sample: its last one.

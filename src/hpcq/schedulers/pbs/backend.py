@@ -200,7 +200,7 @@ class PbsBackend(CommandLineBackend):
         return Listing(observations=await self._tracejob.ended(missing))
 
     async def details(self, ids: Sequence[NativeId]) -> Listing:
-        """Return what the last `jobs` told of these: ``qstat -f`` always tells everything."""
+        """Return these jobs as the last `jobs` had them: ``qstat -f`` always prints everything."""
         if any(native_id not in self._listed for native_id in ids):
             await self.jobs()
         listed = (self._listed.get(native_id) for native_id in ids)

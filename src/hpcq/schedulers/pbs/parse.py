@@ -40,7 +40,7 @@ def new_delimiter() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Jobs that one ``qstat`` told of."""
+    """Jobs in the answer of one ``qstat``."""
 
     records: tuple[Record, ...]
     unreadable: tuple[ParseFailure, ...]
@@ -55,7 +55,7 @@ class Answer:
 
     @property
     def contradicted(self) -> list[NativeId]:
-        """The jobs of which it tells more than once."""
+        """The jobs that stand in it more than once."""
         times = Counter(bad.native_id for bad in self.unreadable)
         return [native_id for native_id in times if native_id is not None and times[native_id] > 1]
 

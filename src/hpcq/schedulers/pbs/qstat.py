@@ -112,7 +112,7 @@ class Qstat:
         return None
 
     async def _text(self, *options: str) -> parse.Answer:
-        """Ask for all jobs as text; those of which it tells twice are asked about alone."""
+        """Ask for all jobs as text, and for each that stands there twice once more, alone."""
         done = await self._run(("qstat", *options, "-f"))
         check_qstat(done)
         known = await self._cli.check_output(("qselect", *options), listing=True)
@@ -123,7 +123,7 @@ class Qstat:
         return answer
 
     async def _alone(self, words: Sequence[str], *options: str) -> parse.Answer:
-        """Ask about each job by itself, as text: nobody can stand for it there."""
+        """Ask about each job by itself, as text: no other can take its place there."""
         told = parse.Answer((), ())
         for word in words:
             done = await self._run(("qstat", *options, "-f", word))
@@ -154,7 +154,7 @@ class Qstat:
     async def ended(self, ids: Sequence[NativeId]) -> Listing:
         """Ask ``qstat -x`` about jobs, and once more about those that may be whole arrays.
 
-        With an array its tasks are told.
+        An array comes with its tasks.
         """
         observations: list[Observation] = []
         unreadable: list[ParseFailure] = []
@@ -183,7 +183,7 @@ class Qstat:
         told: Sequence[Observation],
         unreadable: Sequence[ParseFailure],
     ) -> list[Observation]:
-        """Return the ends of tasks of which PBS keeps no record, by those of their arrays."""
+        """Return the ends of tasks that have no record in PBS, by those of their arrays."""
         known = {seen.native_id for seen in told} | {bad.native_id for bad in unreadable}
         missing = [i for i in ids if i not in known and parse_job_id(i).task]
         if not missing:

@@ -92,7 +92,7 @@ def tasks_of(native_id: NativeId, array: str | None) -> list[NativeId]:
 
     Args:
         native_id: the array.
-        array: the value of ``-J``: ``1-10:4%2``; nothing is told of another form.
+        array: the value of ``-J``: ``1-10:4%2``; another form gives no ids.
 
     >>> tasks_of(NativeId("9"), "1-10:4%2")
     ['9[1]', '9[5]', '9[9]']

@@ -20,7 +20,7 @@ _CONF_LINE = re.compile(r"^[ \t]*(PBS_[A-Z0-9_]+)=[\"']?([^\s\"']+)", re.MULTILI
 
 
 class PbsSettings(Section):
-    """Requests for slots, and the place of its server."""
+    """Settings of PBS: its requests for slots, its configuration file and its server."""
 
     pbs_resources: Annotated[str, Field(pattern=_RESOURCES)] = setting(
         "select=1:ncpus={slots}{memory}",
@@ -49,7 +49,7 @@ class PbsSettings(Section):
 
 
 def read_conf(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return what ``pbs.conf`` says; nothing where there is no such file.
+    """Return the values in ``pbs.conf``; none where there is no such file.
 
     Args:
         environment: ``PBS_CONF_FILE`` says where it is.
@@ -62,7 +62,7 @@ def read_conf(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def command_path(search_path: str, environment: Mapping[str, str]) -> str:
-    """Return where commands are looked for: first where PBS says that it is installed.
+    """Return the folders in which commands are looked for, the one of PBS itself first.
 
     Its packages put its commands into a folder of their own, ``/opt/pbs/bin``, which only login
     shells know. Another scheduler's ``qstat`` may stand in the usual folders.

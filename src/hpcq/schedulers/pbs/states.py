@@ -159,13 +159,13 @@ def outcome_of(
     """Return how a job ended whose state is ``F`` or ``X``.
 
     Args:
-        status: ``Exit_status``; None for one that never ran, or whose end nobody saw.
+        status: ``Exit_status``; None for one that never ran, or that ended unseen.
         substate: the number beside the state; 91 for a deleted job.
         comment: PBS's own words.
         deleted_by: who deleted it, where a log tells; empty where it does not say who.
         has_dependency: whether it depended on others.
         began: whether it is known to have begun.
-        asked: ``Resource_List``, by which a signal at a limit is told from another one.
+        asked: ``Resource_List``; a signal at one of its limits was sent because of that.
         used: ``resources_used``.
     """
     deletion = _DELETED.search(comment)
@@ -203,7 +203,7 @@ def outcome_of(
 
 
 def _limit_reached(signal: int, asked: Mapping[str, str], used: Mapping[str, str]) -> str | None:
-    """Return the limit of time that a signal enforced, as far as can be told; None for none."""
+    """Return the limit of time that a signal seems to have enforced; None for none."""
     limits = {name: read_figure(parse_duration, text) for name, text in asked.items()}
     wall = read_figure(parse_duration, used.get("walltime"))
     spent = read_figure(parse_duration, used.get("cput"))

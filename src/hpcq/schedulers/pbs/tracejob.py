@@ -96,7 +96,7 @@ class Tracejob:
         return [seen for seen in known if seen is not None]
 
     async def _trace_array(self, native_id: NativeId) -> Observation | None:
-        """Return how an array ended by its tasks, for nothing is told of the whole.
+        """Return how an array ended by its tasks, for the whole has no lines of its own.
 
         None where the end of a task is not known.
         """
@@ -133,7 +133,7 @@ class Tracejob:
 
 
 def parse_tracejob(output: bytes, wanted: NativeId) -> Observation | None:
-    """Return how a job ended; None where that is not told.
+    """Return how a job ended; None if the output does not say so.
 
     Of a job that ran several times the last run counts.
 

@@ -25,7 +25,7 @@ class OutputOptions:
     """Paths of both streams.
 
     Attributes:
-        options: what ``qsub`` is told.
+        options: those of ``qsub``.
         stdout_path: where the job writes itself, because the scheduler would misread the path; see
             `hpcq.schedulers.pbs_family.wrapper_script.build_wrapper`.
         stderr_path: the same for its errors.

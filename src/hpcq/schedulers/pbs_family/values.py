@@ -179,7 +179,7 @@ def parse_local_time(text: str | None) -> datetime | None:
 
 
 def read_figure(parse: Callable[[str], _Figure], text: str | None) -> _Figure | None:
-    """Return a figure; None where it is not told, cannot be read, or is negative.
+    """Return a figure; None where it is missing, cannot be read, or is negative.
 
     One that cannot be read is not known, and costs nothing of what stands beside it.
 

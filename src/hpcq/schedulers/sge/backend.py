@@ -170,7 +170,7 @@ class SgeBackend(CommandLineBackend):
     async def history(self, ids: Sequence[NativeId]) -> Listing:
         """Read the accounting file, or run ``qacct -j`` for each job where it is not readable.
 
-        With an array its tasks are told.
+        An array comes with its tasks.
         """
         numbers = job_numbers(ids)
         with contextlib.suppress(SchedulerError):

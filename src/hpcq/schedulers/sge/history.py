@@ -71,7 +71,7 @@ class History:
         """Return the ends of these jobs and of their tasks.
 
         Returns:
-            The ends; the records that could not be read; the arrays of which more is to come.
+            The ends; the records that could not be read; the arrays whose other ends are late.
         """
         # What is written after this moment may be missed, however long the rest takes.
         asked_at = self._now()

@@ -95,7 +95,7 @@ def output_options(
         options: what its script asks for.
 
     Raises:
-        InvalidSpec: a path that Grid Engine cannot be told.
+        InvalidSpec: a path that no option of Grid Engine can express.
     """
     joins = options.joins if spec.stderr_path is None else spec.stderr_path == spec.stdout_path
     task = ".$TASK_ID" if options.is_array else ""

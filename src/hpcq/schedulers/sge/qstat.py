@@ -65,7 +65,7 @@ class Qstat:
         return replace(listing, observations=observations)
 
     async def require_listing(self) -> None:
-        """Ask for the queue if nobody has asked yet."""
+        """Ask for the queue if there was no listing yet."""
         if not self._is_known:
             await self.queue()
 

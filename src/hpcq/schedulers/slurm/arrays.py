@@ -75,7 +75,7 @@ class ArraySummaries:
 
         Args:
             ids: tasks, or whole arrays.
-            told: tasks of which something is known.
+            told: tasks that are known from elsewhere.
             history: what accounting tells of the arrays that they belong to.
         """
         asked = set(ids)

@@ -75,7 +75,7 @@ def observe_lines(
 
 
 def arrays_not_over(lines: Iterable[bytes]) -> set[str]:
-    """Return the numbers of the arrays that have jobs of which these lines tell no end."""
+    """Return the numbers of the arrays with jobs that do not end in these lines."""
     open_arrays = set()
     for job_id, ours in _records_of_jobs(lines)[0].items():
         match = _TASK.match(job_id)
@@ -196,7 +196,7 @@ def _ended(
 
 
 def _vanished(job_id: JobId, last: AccountingLine) -> Observation:
-    """Return the end of a job of an array that is gone, of which no record tells."""
+    """Return the end of a job without a record, of an array that is gone."""
     if last.kind == "Q":
         outcome = Outcome(FailureKind.CANCELLED, "It was deleted with its array before it started.")
         return _observation(job_id, {}, outcome, None)

@@ -50,7 +50,7 @@ class Logs:
             del self.wrapped[next(iter(self.wrapped))]
 
     async def history(self, ids: Sequence[NativeId], gone: Collection[str] = ()) -> Listing:
-        """Return how these jobs ended, as far as that is told.
+        """Return how these jobs ended, as far as the logs say.
 
         Args:
             ids: the jobs and arrays.
@@ -74,7 +74,7 @@ class Logs:
         )
 
     async def open_arrays(self, ids: Sequence[NativeId]) -> set[str]:
-        """Return the numbers of those arrays that have jobs of which no record tells the end."""
+        """Return the numbers of those arrays with jobs that have no record of their end."""
         try:
             lines = await asyncio.to_thread(self._accounting.lines, _numbers(ids))
         except OSError:

@@ -217,7 +217,7 @@ def wholes(tasks: Iterable[Observation]) -> list[Observation]:
 
 
 def array_of(number: NativeId, tasks: Sequence[Observation]) -> Observation:
-    """Return an array, of which these tasks are known; Torque adds an index to its name."""
+    """Return the array of these tasks; Torque adds an index to its name."""
     seen = summarize_array(number, tasks)
     name, dash, index = (seen.name or "").rpartition("-")
     key = next((task.submission_key for task in tasks if task.submission_key is not None), None)

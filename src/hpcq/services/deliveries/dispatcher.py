@@ -53,7 +53,7 @@ class Dispatcher:
 
     Args:
         queue: what is owed.
-        transports: make the ways to the subscribers of each kind; the others are not told.
+        transports: make the ways to the subscribers of each kind; the others get nothing.
         is_leader: says whether this replica is the one that sends.
         clock: the present, aware.
 

@@ -67,7 +67,7 @@ class ArrayIndex:
         self._counts[array] = Counter(states.values())
 
     def pop_changed(self) -> Collection[_Name]:
-        """Return the arrays that have changed since the last call, or tasks of which have."""
+        """Return the arrays that changed since the last call, by themselves or by their tasks."""
         changed, self._changed = self._changed, set()
         return changed
 

@@ -247,7 +247,7 @@ class JobTable(JobIndex):
             self._listing_of.pop(person, None)
 
     def _count_tasks(self) -> None:
-        """Show how many tasks in each state the arrays have that changed, or tasks of which did."""
+        """Count the tasks in each state again, of arrays that changed or whose tasks did."""
         for name in self._arrays.pop_changed():
             entry = self.entry(name)
             if entry is None or not entry.record.is_array or name_of(entry.record) != name:

@@ -159,7 +159,7 @@ class _Watch:
             self._task = asyncio.create_task(self._run())
 
     def leave(self) -> bool:
-        """Count one follower less; return whether it was the last, and nobody looks any more."""
+        """Count one follower less; return whether it was the last."""
         self._followers -= 1
         if self._followers or self._task is None:
             return False

@@ -1,4 +1,4 @@
-"""Files of jobs: who may read them, in the name of which account, and where they are."""
+"""Files of jobs: their readers, the accounts that read them, and their places."""
 
 import asyncio
 import errno

@@ -168,7 +168,7 @@ class ModuleReader:
         command: ``modulecmd.tcl`` of Environment Modules or ``lmod`` of Lmod, with its path.
         folders: those of ``MODULEPATH``.
         environment: the whole environment of the command, ``MODULEPATH`` among it.
-        script: the job script, which is told the module's full name.
+        script: the job script, which gets the module's full name.
         seconds: the time limit of one run; callers need not wait for it.
     """
 

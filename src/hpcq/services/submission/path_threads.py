@@ -130,7 +130,7 @@ class PathThreads:
         return await self.run(look_as, name)
 
     def start(self, work: Callable[[], None]) -> None:
-        """Have a thread do something for which nobody waits; nothing once they were let go.
+        """Have a thread do something without waiting for it; nothing once they were let go.
 
         A process that ends starts no more threads: it would wait for one for ever.
         """

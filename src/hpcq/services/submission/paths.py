@@ -334,7 +334,7 @@ def _mode(path: str, field: str, visit: Visit) -> int:
 
 
 def _mode_if_there(path: str, files: Files, *, afresh: bool = False) -> int | None:
-    """Return the mode of a file; 0 if it is not there, None if that cannot be told."""
+    """Return the mode of a file; 0 if it is not there, None if that is not known."""
     try:
         try:
             return files.mode(path)

@@ -94,7 +94,7 @@ class Visit:
             end: makes every question to it fail at once; another thread calls it.
 
         Raises:
-            PathUnavailable: nobody waits for this visit any more.
+            PathUnavailable: the visit was given up.
         """
         with self._lock:
             if self._is_given_up:
@@ -107,7 +107,7 @@ class Visit:
                 self._end = None
 
     def give_up(self) -> None:
-        """End the process that looks, if there is one: nobody waits for its answer."""
+        """End the process that looks, if there is one: its answer comes too late."""
         with self._lock:
             self._is_given_up = True
             if self._end is not None:

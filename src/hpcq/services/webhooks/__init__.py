@@ -1,1 +1,1 @@
-"""Webhooks: events go to whoever asked for them, signed, in order, and again until they arrive."""
+"""Webhooks: events go to their subscribers, signed, in order, and again until they arrive."""

@@ -39,7 +39,7 @@ class WebhookService:
     async def create(
         self, url: str, kinds: frozenset[EventKind] | None, secret: str | None, user: str
     ) -> Webhook:
-        """Make a webhook; it is told of what happens from now on.
+        """Make a webhook; it gets the events from now on.
 
         Args:
             url: of the receiver.
