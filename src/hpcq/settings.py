@@ -52,6 +52,7 @@ __all__ = [
     "home_expanded",
     "lower",
     "setting",
+    "split_words",
     "table",
     "upper",
 ]
@@ -69,6 +70,15 @@ def upper(value: object) -> object:
 def lower(value: object) -> object:
     """Return text in lower case without blanks around it, anything else as it is."""
     return value.strip().lower() if isinstance(value, str) else value
+
+
+def split_words(value: object) -> object:
+    """Return the words of a text, which commas or blanks separate; anything else as it is.
+
+    >>> split_words("ana, ben")
+    ('ana', 'ben')
+    """
+    return tuple(re.split(r"[\s,]+", value.strip())) if isinstance(value, str) else value
 
 
 def _size(value: object) -> object:

@@ -10,13 +10,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from hpcq.auth.connections import Connection, client_address, is_in
-from hpcq.auth.peer import account_name, groups_of, loopback_peer
+from hpcq.auth.peer import groups_of, loopback_peer
 from hpcq.auth.sessions import SESSION, Cookies, Sessions
 from hpcq.auth.settings import AuthSettings
 from hpcq.auth.tokens import PREFIX, TokenVerifier
 from hpcq.domain.errors import NotAuthenticated, ProviderUnavailable
 from hpcq.domain.principals import UNASKED, Method, Principal, Role, Scope
-from hpcq.execution.accounts import Accounts
+from hpcq.execution.accounts import Accounts, account_name
 
 if TYPE_CHECKING:
     from hpcq.auth.oidc import OidcUser, OidcVerifier

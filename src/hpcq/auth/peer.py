@@ -14,7 +14,7 @@ import socket
 import struct
 from collections.abc import Sequence
 
-__all__ = ["account_name", "groups_of", "loopback_peer", "parse_address", "unix_peer"]
+__all__ = ["groups_of", "loopback_peer", "parse_address", "unix_peer"]
 
 # linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h.
 _NETLINK_SOCK_DIAG = 4
@@ -106,14 +106,6 @@ def _account(answer: bytes) -> int | None:
     _, state, _, _, _, _, _, _, user_id, inode = _ANSWER.unpack_from(answer, _HEADER.size)
     # A socket that no process holds any more has no inode, and 0 for its account: root's.
     return user_id if state == _ESTABLISHED and inode != 0 else None
-
-
-def account_name(user_id: int) -> str | None:
-    """Return the name of an account; None when there is none. A directory service may be asked."""
-    try:
-        return pwd.getpwuid(user_id).pw_name
-    except KeyError:
-        return None
 
 
 def groups_of(name: str) -> Sequence[str]:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from hpcq.domain.principals import Method, Role
-from hpcq.settings import PATH, AbsolutePath, Section, lower, setting
+from hpcq.settings import PATH, AbsolutePath, Section, lower, setting, split_words
 
 __all__ = ["AuthSettings", "Network", "TrustedClient", "is_safe_url"]
 
@@ -35,13 +35,8 @@ _ACCOUNT = re.compile(r"\*|@?[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}")
 _PAIR = re.compile(r"(?P<what>[^=\s]+)=(?P<role>[a-z]+):(?P<user>[A-Za-z0-9._@-]{1,64})")
 
 
-def _words(value: object) -> object:
-    """Return a list of words that are separated by commas or blanks."""
-    return tuple(re.split(r"[\s,]+", value.strip())) if isinstance(value, str) else value
-
-
 def _lower_words(value: object) -> object:
-    return _words(lower(value))
+    return split_words(lower(value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +64,12 @@ def _network(text: str) -> Network:
 
 
 def _networks(value: object) -> object:
-    words = _words(value)
+    words = split_words(value)
     return tuple(map(_network, words)) if isinstance(words, tuple) else value
 
 
 def _trusted_clients(value: object) -> object:
-    words = _words(value)
+    words = split_words(value)
     if not isinstance(words, tuple):
         return value
     clients = []
@@ -94,7 +89,7 @@ def _role(text: str) -> Role:
 
 
 def _accounts(value: object) -> object:
-    words = _words(value)
+    words = split_words(value)
     if not isinstance(words, tuple):
         return value
     roles = {}
@@ -107,7 +102,7 @@ def _accounts(value: object) -> object:
 
 
 def _roles(value: object) -> object:
-    words = _words(value)
+    words = split_words(value)
     if not isinstance(words, tuple):
         return value
     pairs = [word.rpartition("=") for word in words]
@@ -259,7 +254,7 @@ class AuthSettings(Section):
         example="hpc-admins=operator,*=user",
         shown="",
     )
-    oidc_algorithms: Annotated[tuple[_Algorithm, ...], BeforeValidator(_words)] = setting(
+    oidc_algorithms: Annotated[tuple[_Algorithm, ...], BeforeValidator(split_words)] = setting(
         ("RS256", "ES256"),
         "The signatures of tokens that the service takes.",
         allowed="a list of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA",
@@ -283,15 +278,15 @@ class AuthSettings(Section):
         shown="",
         secret=True,
     )
-    oidc_scopes: Annotated[tuple[str, ...], BeforeValidator(_words), AfterValidator(_scopes)] = (
-        setting(
-            ("openid", "profile"),
-            "The scopes that the login of a browser asks the provider for. Some providers name a "
-            "user's groups only with a scope of their own.",
-            allowed="a list of scopes with openid among them",
-            example="openid,profile,groups",
-            shown="openid,profile",
-        )
+    oidc_scopes: Annotated[
+        tuple[str, ...], BeforeValidator(split_words), AfterValidator(_scopes)
+    ] = setting(
+        ("openid", "profile"),
+        "The scopes that the login of a browser asks the provider for. Some providers name a "
+        "user's groups only with a scope of their own.",
+        allowed="a list of scopes with openid among them",
+        example="openid,profile,groups",
+        shown="openid,profile",
     )
     session_hours: Annotated[float, Field(gt=0, le=24 * 366)] = setting(
         12.0,

@@ -4,7 +4,6 @@ import os
 import shlex
 import socket
 
-from hpcq.auth import peer
 from hpcq.cli.texts import translated as _
 from hpcq.domain.errors import (
     CommandFailed,
@@ -15,6 +14,7 @@ from hpcq.domain.errors import (
     SchedulerError,
     SchedulerUnavailable,
 )
+from hpcq.execution import accounts
 
 __all__ = ["account_name", "is_away", "remedy_for"]
 
@@ -81,4 +81,4 @@ def remedy_for(error: HpcqError, scheduler: str) -> str:
 
 def account_name(uid: int) -> str:
     """Return the name of an account; its number if it has none."""
-    return peer.account_name(uid) or str(uid)
+    return accounts.account_name(uid) or str(uid)

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 from hpcq.domain.errors import NotAuthorized
 
-__all__ = ["Account", "Accounts", "NoSuchAccount"]
+__all__ = ["Account", "Accounts", "NoSuchAccount", "account_name"]
+
+
+def account_name(uid: int) -> str | None:
+    """Return the name of an account; None when there is none. A directory service may be asked."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return None
 
 
 class NoSuchAccount(NotAuthorized):

@@ -18,6 +18,7 @@ from hpcq.settings import (
     Section,
     lower,
     setting,
+    split_words,
 )
 
 __all__ = ["Networks", "ServiceSettings"]
@@ -37,10 +38,6 @@ def _accounts(value: object) -> object:
     if not all(user and _ACCOUNT.fullmatch(account) for user, _, account in pairs):
         raise ValueError("each has to read USER=ACCOUNT")
     return tuple((user, account) for user, _, account in pairs)
-
-
-def _words(value: object) -> object:
-    return tuple(re.split(r"[\s,]+", value.strip())) if isinstance(value, str) else value
 
 
 def _folders(value: object) -> object:
@@ -245,7 +242,7 @@ class ServiceSettings(Section):
         example="/opt/mpi/bin:/usr/local/bin:/usr/bin:/bin",
         shown="",
     )
-    submit_options: Annotated[tuple[str, ...], BeforeValidator(_words)] = setting(
+    submit_options: Annotated[tuple[str, ...], BeforeValidator(split_words)] = setting(
         (),
         "The options of the scheduler's submission command that a request may give in `options`, "
         "by name: on SLURM `--name`, elsewhere `-x`. Options that the service needs, such as "

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import pwd
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -16,6 +15,7 @@ from hpcq.domain.arrays import is_whole_array, ranges_of
 from hpcq.domain.errors import InvalidSpec, JobNotFound, OutputParseError, WrongState
 from hpcq.domain.job_changes import CHANGEABLE
 from hpcq.domain.jobs import Dependency, JobSpec, NativeId, Observation, SubmissionKey
+from hpcq.execution.accounts import account_name
 from hpcq.execution.protocol import Completed, Runner
 from hpcq.schedulers.abilities import SubmissionPlan
 from hpcq.schedulers.base import (
@@ -86,7 +86,7 @@ class TorqueBackend(CommandLineBackend):
         )
         self._has_nodes = has_nodes(settings.torque_resources)
         self._job_shell = options.job_shell
-        account = _account()
+        account = account_name(os.geteuid())
         self._qstat = self._cli.locate("qstat")
         self._is_torque = False
         self._reader = Reader(account, self._qstat)
@@ -341,11 +341,3 @@ class TorqueBackend(CommandLineBackend):
 def create(options: SchedulerOptions, runner: Runner, settings: TorqueSettings) -> TorqueBackend:
     """Return the backend, not started."""
     return TorqueBackend(options, runner, settings)
-
-
-def _account() -> str | None:
-    """Return who owns the jobs that this service submits, by the system's word."""
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return None

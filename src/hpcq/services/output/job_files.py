@@ -3,7 +3,6 @@
 import asyncio
 import errno
 import os
-import pwd
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -13,7 +12,7 @@ from hpcq.domain.jobs import JobRecord
 from hpcq.domain.outputs import Stream, output_path
 from hpcq.domain.principals import Principal, Role
 from hpcq.domain.states import FailureKind, JobState
-from hpcq.execution.accounts import Accounts
+from hpcq.execution.accounts import Accounts, account_name
 from hpcq.execution.descriptors import close_all
 from hpcq.execution.files import is_within
 from hpcq.execution.opened import Bounds, OpenedFile, check_folder, check_opened
@@ -203,7 +202,7 @@ class JobFiles:
         if record.submitted_here:
             return record.run_as
         owner = None if record.seen is None else record.seen.owner
-        if owner is not None and owner == await asyncio.to_thread(_own_name):
+        if owner is not None and owner == await asyncio.to_thread(account_name, os.geteuid()):
             return None
         account = await self._paths.usable_account(owner)
         if account is None:
@@ -269,13 +268,6 @@ def _names(path: str) -> list[str]:
     if any(name in ("", ".", "..") or "\0" in name for name in names):
         raise NoSuchFile("The path may hold no empty part, no `.` and no `..`.")
     return names
-
-
-def _own_name() -> str | None:
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return None
 
 
 def _error_of(error: OSError) -> HpcqError:
