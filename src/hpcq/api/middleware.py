@@ -82,7 +82,7 @@ class HeadAsGet:
 
 
 class IgnoreUnknown:
-    """Has requests read without what is not known in them, as the original implementation did."""
+    """Middleware that ignores unknown parts of requests, as the original implementation did."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -162,7 +162,7 @@ class _Argument(_Table):
         )
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Say what does not fit together: the key, and why."""
+        """Yield the keys whose values do not fit together, and why."""
         is_text = self.type == "text"
         if is_text and (self.minimum is not None or self.maximum is not None):
             yield "type", "text has no minimum and no maximum"
@@ -194,7 +194,7 @@ class _Program(_Table):
     arguments: list[_Argument] = []
 
     def problems(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        """Say what does not fit together: the place in the table, and why."""
+        """Yield the places in the table that do not fit together, and why."""
         names: set[str] = set()
         for number, argument in enumerate(self.arguments):
             if argument.name in names:

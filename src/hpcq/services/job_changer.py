@@ -1,4 +1,4 @@
-"""Cancel and change jobs, and have the scheduler hold, suspend or signal them."""
+"""Changes of jobs by their users: cancelling, altering, holding, suspending, signals."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence

@@ -34,7 +34,7 @@ _ANY_JOB = JobSpec(name="job", working_directory="/", script_file="/")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobUpdater:
-    """Has the scheduler change queued jobs, one change of a job after another; records follow."""
+    """Changer of queued jobs, one change of a job after another; records follow."""
 
     backend: SchedulerBackend
     table: JobTable

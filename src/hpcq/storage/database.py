@@ -63,7 +63,9 @@ class _OneFailed(Exception):
 
 
 class Database:
-    """Every method but the constructor raises `StoreUnavailable` when it cannot be used.
+    """The database of one deployment.
+
+    Every method but the constructor raises `StoreUnavailable` when it cannot be used.
 
     Args:
         url: ``sqlite:///PATH`` or ``postgresql://…``.

@@ -24,10 +24,11 @@ _AT_ONCE = 500
 
 
 class Pruner:
-    """Every method deletes one batch of what is older than a moment.
+    """Deletion of old rows, in batches.
 
-    They return how much that was: when it is 0, nothing is left. They raise `StoreUnavailable`
-    when the database cannot be used, and `LeaseLost` when this process does not hold the lease.
+    Every method deletes one batch of rows that are older than a moment, and returns their number;
+    0 says that none is left. All raise `StoreUnavailable` when the database cannot be used, and
+    `LeaseLost` when this process does not hold the lease.
 
     Args:
         database: where all is kept.

@@ -43,7 +43,7 @@ _PROBE_SECONDS = 10.0
 
 
 class CgroupsUnusable(Exception):
-    """There can be no groups for jobs; the message is a sentence that says why."""
+    """Groups for jobs are not possible; the message is a sentence that says why."""
 
 
 class CgroupTree(NamedTuple):

@@ -32,7 +32,7 @@ _SIGNALS: Mapping[Action, signal.Signals] = {
 
 
 class JobControl:
-    """Does with jobs what people ask for.
+    """Actions on jobs that people ask for.
 
     Args:
         jobs: all that are not over.

@@ -172,5 +172,5 @@ def _size(text: str, option: Option) -> int:
 
 
 def _kibibytes(size_bytes: int) -> int:
-    """Rounded up, so that a job gets at least what it asked for."""
+    """Return a size in KiB, rounded up: a job gets at least what it asked for."""
     return -(-size_bytes // _KIBIBYTE)

@@ -1,4 +1,4 @@
-"""From a job's description to the arguments of PBS's commands; pure."""
+"""Arguments of PBS's commands, made from a job's description; pure."""
 
 import re
 from collections.abc import Collection, Sequence, Set

@@ -1,4 +1,4 @@
-"""From a job's description to the arguments of Grid Engine's commands; pure."""
+"""Arguments of Grid Engine's commands, made from a job's description; pure."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""From a job's description to ``sbatch``; pure."""
+"""Arguments of ``sbatch``, made from a job's description; pure."""
 
 import os
 import re

@@ -72,7 +72,7 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
 
 
 def _without_root_override() -> list[str]:
-    """Root ignores permission bits; a service for ordinary accounts is tested without that."""
+    """Return a command that makes root respect permission bits, as ordinary accounts do."""
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         return []
     given_up = "-dac_override,-dac_read_search"

@@ -36,7 +36,7 @@ class Study:
         return path
 
     def job(self, script: Path | str, **fields: Any) -> Json:
-        """A request body with the mandatory fields and these."""
+        """Return a request body with the mandatory fields and these."""
         return {
             "workingDirectory": str(self.directory),
             "reservedSlots": 1,
@@ -79,20 +79,20 @@ class Jobs:
         return job_id
 
     def read(self, job_id: str) -> Json:
-        """The job, by its id."""
+        """Return the job with this id."""
         answer = self._client.get(f"/jobs/{job_id}")
         assert answer.status_code == 200, f"{answer.status_code} {answer.text[:2000]}"
         job: Json = answer.json()
         return job
 
     def listed(self, query: str = "") -> dict[str, Json]:
-        """The listing, by id."""
+        """Return the listed jobs by their ids."""
         answer = self._client.get("/jobs" + query)
         assert answer.status_code == 200, f"{answer.status_code} {answer.text[:2000]}"
         return {job["jobId"]: job for job in answer.json()}
 
     def over(self, job_id: str) -> Json:
-        """A job that has ended, as in the listing, where the service lists such ones."""
+        """Return a job that has ended, as in the listing, where the service lists such ones."""
         listed = self.listed()
         if self._lists_ended:
             return listed[job_id]

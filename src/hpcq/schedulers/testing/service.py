@@ -190,7 +190,7 @@ class Service:
         return self.log.read_text(errors="replace")
 
     def log_tail(self, characters: int = 6000) -> str:
-        """The end of what it logged, without the reads that it answered and looks at its health."""
+        """Return the end of its log, without answered reads and looks at its health."""
         with contextlib.suppress(OSError):
             lines = self.log.read_text(errors="replace").splitlines(keepends=True)
             dull = (("method=GET", "status=200"), ("method=GET", "path=/health/"))

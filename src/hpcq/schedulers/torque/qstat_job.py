@@ -1,4 +1,4 @@
-"""From a job's attributes, however they were printed, to an observation; pure."""
+"""Observations made from a job's attributes, however they were printed; pure."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""From a job's description to the arguments of Torque's commands; pure."""
+"""Arguments of Torque's commands, made from a job's description; pure."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set

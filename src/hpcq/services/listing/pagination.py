@@ -43,7 +43,7 @@ _Uid = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f-]{0,36}\Z")]
 
 
 class AfterListed(msgspec.Struct, tag=1, array_like=True, frozen=True):
-    """After the job of the table with this `JobEntry.arrival`."""
+    """The place behind the job of the table with this `JobEntry.arrival`."""
 
     created_at: _Moment
     digits: int
@@ -52,14 +52,14 @@ class AfterListed(msgspec.Struct, tag=1, array_like=True, frozen=True):
 
 
 class AfterEnded(msgspec.Struct, tag=2, array_like=True, frozen=True):
-    """After the job that ended then (epoch seconds) and has this uid, in the records."""
+    """The place behind the job in the records with this end (epoch seconds) and uid."""
 
     ended_at: float
     uid: _Uid
 
 
 class AfterFound(msgspec.Struct, tag=3, array_like=True, frozen=True):
-    """After the job with this sort key, in the answer to this query."""
+    """The place behind the job with this sort key, in the answer to this query."""
 
     query: str
     key: tuple[_Whole | str, ...]

@@ -22,7 +22,7 @@ class Restarted:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Nothing new for a while."""
+    """A while without anything new."""
 
 
 @dataclass(frozen=True, slots=True)

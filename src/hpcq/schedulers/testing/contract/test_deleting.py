@@ -13,7 +13,7 @@ STOPPING = {"STOP_REQUESTED", "STOPPING", "STOPPED"}
 
 
 def _alive(mark: str) -> list[int]:
-    """The processes that carry a mark in their environment."""
+    """Return the processes that carry a mark in their environment."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():

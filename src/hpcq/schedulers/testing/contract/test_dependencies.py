@@ -8,13 +8,13 @@ EXIT_CODES = {"success": 0, "failure": 3, "any": 3, "started": 0}
 
 
 def _first(study: Study, exit_code: int) -> Json:
-    """A job that runs until it is let go."""
+    """Return a job that runs until it is let go."""
     body = f"until [ -e go ]; do sleep 0.2; done\nexit {exit_code}\n"
     return study.job(study.script(body, f"first{exit_code}.sh"), name=f"first{exit_code}")
 
 
 def _second(study: Study, first: str, condition: str) -> Json:
-    """A job that waits for another, and leaves a file when it runs."""
+    """Return a job that waits for another, and leaves a file when it runs."""
     script = study.script(f": > ran-{condition}\n", f"second-{condition}.sh")
     wanted = {"jobId": first, "condition": condition}
     return study.job(script, name=f"second-{condition}", dependsOn=[wanted])

@@ -151,7 +151,7 @@ def attempts(service: Service, backend: Backend, base: Path) -> Iterator[list[At
 
 
 def _canaries(service: Service, base: Path | None) -> list[Path]:
-    """Every canary that came into being: below our own folders, and where daemons run."""
+    """Return every canary that came into being: below our own folders, and where daemons run."""
     trees = [service.directory, *Path("/var/tmp").glob("hpcq-test-*"), *([base] if base else [])]
     folders = [Path("/"), Path("/tmp"), Path("/var/tmp"), Path.home(), INSTALLATION]
     # Folders of jobs that end come and go meanwhile; os.walk passes over those that went.

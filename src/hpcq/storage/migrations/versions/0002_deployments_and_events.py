@@ -139,7 +139,7 @@ def _take_over_the_jobs() -> None:
 
 
 def _settle_later_what_was_left_open() -> None:
-    """Say of the jobs without an id that it is not known whether their scheduler took them."""
+    """Mark the jobs without an id as unclear: their scheduler may have taken them."""
     jobs = sa.table(
         "jobs",
         sa.column("uid", sa.String),
