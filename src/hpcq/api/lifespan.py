@@ -139,8 +139,8 @@ async def lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         except HpcqError as error:
             app.state.cannot_start = f"The service cannot start. {error.detail}"
             raise
-        watching = asyncio.create_task(services.watch(known))
-        stack.push_async_callback(_end, watching)
+        for work in (services.watch(known), sessions.keep_counting()):
+            stack.push_async_callback(_end, asyncio.create_task(work))
         yield
 
 

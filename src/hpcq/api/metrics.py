@@ -284,7 +284,13 @@ AUDIT: Sequence[Reading[AuditLog]] = (
         read=lambda audit: _one(audit.dropped),
     ),
 )
-LOGINS: Sequence[Reading[Sessions]] = (
+SESSIONS: Sequence[Reading[Sessions]] = (
+    Reading(
+        name="hpcq_sessions_open",
+        meaning="Sessions of browsers that are not over, as of a few seconds ago; with replicas, "
+        "those of all. Absent while the records cannot be read.",
+        read=lambda sessions: {} if sessions.open is None else _one(sessions.open),
+    ),
     Reading(
         name="hpcq_logins_total",
         meaning="Logins of browsers by method (token, oidc) and outcome: success, refused, "
@@ -346,7 +352,7 @@ METRICS: Sequence[Metric] = (
     *CONNECTIONS,
     *LOG,
     *AUDIT,
-    *LOGINS,
+    *SESSIONS,
     *BUILD,
 )
 """All metrics, but for those of the process and of Python, which the library knows."""
@@ -378,7 +384,7 @@ class Metrics:
         self.read(services, SERVICES)
         self.read(backend, CIRCUITS)
         self.read(audit, AUDIT)
-        self.read(sessions, LOGINS)
+        self.read(sessions, SESSIONS)
 
     def read(self, source: S, readings: Sequence[Reading[S]]) -> None:
         """Read these of the metrics from ``source`` from now on."""

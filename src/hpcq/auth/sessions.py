@@ -1,5 +1,6 @@
 """Sessions of browsers: made from a login, and recognised by a cookie."""
 
+import asyncio
 import secrets
 import time
 from collections import Counter
@@ -10,7 +11,7 @@ from typing import Literal
 from hpcq.auth.connections import Connection, is_encrypted
 from hpcq.auth.settings import AuthSettings
 from hpcq.auth.tokens import Remembered, digest_of
-from hpcq.domain.errors import SessionEnded
+from hpcq.domain.errors import SessionEnded, StoreUnavailable
 from hpcq.domain.principals import Method, Principal
 from hpcq.storage.sessions import Session, SessionStore
 
@@ -24,6 +25,7 @@ LOGIN_SECONDS = 600
 """The longest time that a person may take to log in at the provider."""
 
 _RANDOM_BYTES = 32
+_COUNTED_EVERY_SECONDS = 15.0
 
 
 def new_secret() -> str:
@@ -102,6 +104,7 @@ class Sessions:
 
     Attributes:
         logins: how many logins of browsers there were, by method and outcome.
+        open: how many sessions were open a few seconds ago; None if the records do not say.
     """
 
     def __init__(
@@ -112,6 +115,16 @@ class Sessions:
         self._now = clock
         self._sessions = Remembered(store.find)
         self.logins: Counter[tuple[Method, str]] = Counter()
+        self.open: int | None = None
+
+    async def keep_counting(self) -> None:
+        """Count the open sessions again and again, until cancelled."""
+        while True:
+            try:
+                self.open = await self._store.count_open(self._now())
+            except StoreUnavailable:
+                self.open = None
+            await asyncio.sleep(_COUNTED_EVERY_SECONDS)
 
     async def begin(self, principal: Principal) -> tuple[str, datetime]:
         """Begin a session of somebody who logged in; return its cookie and its end."""

@@ -105,6 +105,24 @@ class SessionStore:
 
         return await self._database.read(read)
 
+    async def count_open(self, at: datetime) -> int:
+        """Return how many sessions are neither over nor made from a token that was revoked."""
+
+        def read(connection: sa.Connection, deployment: int) -> int:
+            query = (
+                sa.select(sa.func.count())
+                .select_from(sessions)
+                .outerjoin(tokens, sessions.c.token_id == tokens.c.id)
+                .where(
+                    sessions.c.deployment_id == deployment,
+                    sessions.c.expires_at > at.timestamp(),
+                    tokens.c.revoked_at.is_(None),
+                )
+            )
+            return connection.execute(query).scalar_one()
+
+        return await self._database.read(read)
+
     async def delete(self, digest: str) -> None:
         """Delete a session, if there is one with this hash."""
 

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from tests.unit.api.conftest import App, running
 
-from hpcq.auth import tokens
+from hpcq.auth import sessions, tokens
 from hpcq.auth.tokens import create_token
 from hpcq.config import Settings, deployment_of
 from hpcq.domain.principals import Method, Principal, Role, Scope
@@ -91,6 +91,11 @@ def no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokens, "_REMEMBERED_SECONDS", -1.0)
 
 
+@pytest.fixture
+def counted_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "_COUNTED_EVERY_SECONDS", 0.01)
+
+
 async def test_login_methods_without_credentials(site: Site) -> None:
     answer = await site.ask("GET", "/session")
     assert answer.status_code == 200
@@ -157,11 +162,11 @@ async def test_session_of_provider_hours(plugin: None, tmp_path: Path) -> None:
         "oidc_session_hours": 2.0,
     }
     async for site in opened(tmp_path, **oidc):
-        sessions = site.app.context.sessions
+        known = site.app.context.sessions
         for method, hours in ((Method.OIDC, 2), (Method.TOKEN, 12)):
             principal = Principal(user="ana", role=Role.USER, method=method, sees_all=False)
-            text, ends = await sessions.begin(principal)
-            begun = (await sessions.verify(text)).created_at
+            text, ends = await known.begin(principal)
+            begun = (await known.verify(text)).created_at
             assert ends - begun == timedelta(hours=hours)
 
 
@@ -177,6 +182,27 @@ async def test_login_metrics(site: Site) -> None:
         ("token", "refused", "10"),
         ("token", "limited", "1"),
     ]
+
+
+async def test_open_sessions_metric(counted_often: None, site: Site) -> None:
+    operator = await site.token(Role.OPERATOR)
+
+    async def shows(count: int) -> None:
+        async def is_so() -> bool:
+            metrics = (await site.ask("GET", "/metrics", bearer(operator))).text
+            return f"\nhpcq_sessions_open {count}.0\n" in metrics
+
+        await eventually(is_so)
+
+    await shows(0)
+    cookies = [await site.cookie(await site.token()) for _ in range(3)]
+    await shows(3)
+    await site.ask("DELETE", "/session", {"Cookie": cookies[0], **FROM_THE_PAGE})
+    await shows(2)
+    for token in await site.store.all():
+        await site.store.revoke(token.token_id, now())
+    operator = await site.token(Role.OPERATOR)
+    await shows(0)
 
 
 async def test_logout(site: Site) -> None:

@@ -1,5 +1,6 @@
 """The ends of sessions, by a clock that tests move."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -8,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from hpcq.auth import tokens
+from hpcq.auth import sessions, tokens
 from hpcq.auth.sessions import Sessions
 from hpcq.config import Settings
-from hpcq.domain.errors import SessionEnded
+from hpcq.domain.errors import SessionEnded, StoreUnavailable
 from hpcq.domain.principals import Method, Principal, Role
+from hpcq.schedulers.testing.waiting import eventually
 from hpcq.storage.database import Database
 from hpcq.storage.migrate import Deployment
 from hpcq.storage.sessions import SessionStore
@@ -95,3 +97,38 @@ async def test_shorter_setting_ends_sessions_that_were_begun_before(site: Site) 
     shorter = site.sessions(oidc_session_hours=1)
     assert await site.is_good(shorter, text, 0.9)
     assert not await site.is_good(shorter, text, 1)
+
+
+async def test_open_sessions_counted(site: Site) -> None:
+    sessions = site.sessions()
+    assert await site.store.count_open(T0) == 0
+    for method in (Method.OIDC, Method.TOKEN):
+        text, _ = await sessions.begin(replace(ANA, method=method))
+    assert await site.store.count_open(T0) == 2
+    assert await site.store.count_open(T0 + timedelta(hours=4)) == 1
+    await sessions.end(text)
+    assert await site.store.count_open(T0) == 1
+
+
+async def test_open_sessions_records_away(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "_COUNTED_EVERY_SECONDS", 0.01)
+    counted = site.sessions()
+    counting = asyncio.create_task(counted.keep_counting())
+
+    async def is_known() -> bool:
+        return counted.open is not None
+
+    async def is_unknown() -> bool:
+        return counted.open is None
+
+    await eventually(is_known)
+
+    async def away(_: datetime) -> int:
+        raise StoreUnavailable("The disk is full.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(site.store, "count_open", away)
+        await eventually(is_unknown)
+    await eventually(is_known)
+    counting.cancel()
+    await asyncio.wait([counting])
