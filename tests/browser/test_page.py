@@ -205,6 +205,34 @@ def test_root_path(start_service: Callable[..., Service], reader: Reader) -> Non
     assert page.url.startswith(f"{service.url}/queue/")
 
 
+def test_hostile_job_again_same_arguments(service: Service, reader: Reader) -> None:
+    args = ["<svg onload=alert(1)>", "two\nlines", "", "\u202egnp", ""]
+    script = service.directory / "again.sh"
+    script.write_text("#!/bin/sh\n:\n")
+    job = submit(service, name="first", args=args, script=None, scriptFile=str(script))
+    page = reader(service, f"#/submit?from={job['uid']}")
+    page.get_by_label("Name").fill("again")
+    page.get_by_role("button", name="Submit").click()
+    expect(page.get_by_role("heading", name="again")).to_be_visible()
+    (again,) = service.client.get("/jobs", params={"name": "again"}).json()
+    assert again["args"] == args
+
+
+def test_hostile_file_names(service: Service, reader: Reader) -> None:
+    names = ["a\nb", "c\n", '"><img src=x>.html', "%2e%2e", "a?b#c", "\u202egnp"]
+    script = '#!/bin/sh\nfor name in "$@"; do printf %s "$name" > "$name"; done\n'
+    job = submit(service, name="files", script=script, args=names)
+    page = reader(service, f"#/jobs/{job['uid']}")
+    links = page.locator("td a[download]")
+    # The names, and the job's output and errors.
+    expect(links).to_have_count(len(names) + 2)
+    found = {str(link.get_attribute("download")): link for link in links.all()}
+    for name in names:
+        with page.expect_download() as download:
+            found[name].click()
+        assert download.value.path().read_text() == name
+
+
 def test_hostile_text_escaped(service: Service, reader: Reader) -> None:
     name = "<img src=x onerror=alert(1)>"
     job = submit(service, name=name, script=f"#!/bin/sh\necho '{name}'\n")

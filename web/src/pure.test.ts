@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
-import type { Program, ResourceUsage } from "./api";
+import type { Job, Program, ResourceUsage } from "./api";
 import { duration } from "./duration";
-import { shownLine } from "./lines";
+import { shownLine, Tail } from "./lines";
 import { ratesOf } from "./rates";
-import { EMPTY, newKey, requestOf } from "./request";
+import { EMPTY, formOf, newKey, requestOf } from "./request";
 
 describe("shownLine", () => {
   test.each([
@@ -14,6 +14,32 @@ describe("shownLine", () => {
     ["\u001b]0;title\u0007text", "text"],
     ["\u001b[2K\u001b[1Gdone", "done"],
   ])("%j", (line, shown) => expect(shownLine(line)).toBe(shown));
+});
+
+describe("Tail", () => {
+  test("lines in pieces", () => {
+    const tail = new Tail();
+    for (const piece of ["a", "b\nc", "\n10 %\r", "20 %"]) tail.add(piece);
+    expect([tail.text, tail.count, tail.isCut]).toEqual(["ab\nc\n20 %", 2, false]);
+    tail.clear();
+    expect([tail.text, tail.isEmpty]).toEqual(["", true]);
+  });
+  test("many lines", () => {
+    const tail = new Tail();
+    for (let line = 0; line < 9000; line += 3) tail.add(`${line}\n${line + 1}\n${line + 2}\n`);
+    expect([tail.count, tail.isCut]).toEqual([5000, true]);
+    expect(tail.text.startsWith("4000\n")).toBe(true);
+  });
+  test("long lines, with or without an end", () => {
+    const tail = new Tail();
+    for (let line = 0; line < 100; line += 1) tail.add(`${line}${"x".repeat(65_000)}\n`);
+    tail.add("y".repeat(1_000_000));
+    expect(tail.text.length).toBeLessThan(1_100_000);
+    expect(tail.isCut).toBe(true);
+    expect(tail.text).toContain("\n99x");
+    for (let line = 0; line < 2000; line += 1) tail.add("z\n");
+    expect(tail.count).toBeGreaterThan(2000);
+  });
 });
 
 function sample(
@@ -130,3 +156,12 @@ test("a line end behind the last argument is none", () => {
   const form = { ...EMPTY, kind: "script" as const, args: "a\n\nb\n" };
   expect(requestOf(form, undefined).args).toEqual(["a", "", "b"]);
 });
+
+test.each([[["a\nb", "c"]], [[""]], [["a", ""]], [["", "\n"]], [[]]])(
+  "the arguments of the same job again: %j",
+  (args) => {
+    const form = formOf({ args, scriptFile: "/s/run.sh" } as unknown as Job);
+    expect(requestOf(form, undefined).args ?? []).toEqual(args);
+    expect(requestOf({ ...form, args: "x\ny" }, undefined).args).toEqual(["x", "y"]);
+  },
+);

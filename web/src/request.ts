@@ -17,6 +17,8 @@ export interface Form {
   scriptFile: string;
   script: string;
   args: string;
+  /** Those of the job that is asked for once more, some of which may be more than one line. */
+  copiedArgs: readonly string[];
   hours: string;
   memory: string;
   hold: boolean;
@@ -34,6 +36,7 @@ export const EMPTY: Form = {
   scriptFile: "",
   script: "",
   args: "",
+  copiedArgs: [],
   hours: "",
   memory: "",
   hold: false,
@@ -50,6 +53,7 @@ export function formOf(job: Job): Form {
     queue: job.queue ?? "",
     scriptFile: job.scriptFile ?? "",
     args: job.args?.join("\n") ?? "",
+    copiedArgs: job.args ?? [],
     hours: job.wallTimeLimit ? String(job.wallTimeLimit / HOUR) : "",
     memory: job.memoryLimit ? String(job.memoryLimit) : "",
   };
@@ -68,7 +72,8 @@ export function requestOf(form: Form, program: Program | undefined): Record<stri
   } else {
     if (form.script) request.script = form.script;
     else request.scriptFile = form.scriptFile;
-    if (form.args) request.args = form.args.replace(/\n$/, "").split("\n");
+    const args = argsOf(form);
+    if (args.length) request.args = args;
   }
   if (form.name) request.name = form.name;
   if (form.queue) request.queue = form.queue;
@@ -76,6 +81,11 @@ export function requestOf(form: Form, program: Program | undefined): Record<stri
   if (form.memory) request.memoryLimit = Number(form.memory);
   if (form.hold) request.hold = true;
   return request;
+}
+
+function argsOf(form: Form): readonly string[] {
+  if (form.args === form.copiedArgs.join("\n")) return form.copiedArgs;
+  return form.args ? form.args.replace(/\n$/, "").split("\n") : [];
 }
 
 /** Returns a key for a submission. `crypto.randomUUID` is missing where the page came by plain HTTP. */

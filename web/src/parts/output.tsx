@@ -1,18 +1,17 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { type Job, jobPath, Problem, send, url } from "../api";
-import { shownLine } from "../lines";
+import { number } from "../format";
+import { Tail } from "../lines";
 import { say, t } from "../texts";
 import { useVisible } from "./visible";
 
-const LINES_KEPT = 5000;
 const LINES_FIRST = 1000;
-const LONGEST_REST = 65_536;
 const RETRY_MILLISECONDS = 3000;
 /** The output of a job, as the job writes it. */
 export function Output({ job }: { job: Job }) {
   const [stream, setStream] = useState<"stdout" | "stderr">("stdout");
   const [isFollowed, setFollowed] = useState(true);
-  const { text, note, isCut } = useOutput(job, stream);
+  const { text, note, cutTo } = useOutput(job, stream);
   const box = useRef<HTMLPreElement>(null);
 
   useEffect(() => {
@@ -51,7 +50,7 @@ export function Output({ job }: { job: Job }) {
           {t.job.download}
         </a>
       </div>
-      {isCut && <p class="hint">{t.job.shortened(String(LINES_KEPT))}</p>}
+      {cutTo !== null && <p class="hint">{t.job.shortened(number(cutTo))}</p>}
       <pre
         class="output"
         tabIndex={0}
@@ -72,16 +71,21 @@ export function Output({ job }: { job: Job }) {
   );
 }
 
-function useOutput(job: Job, stream: string): { text: string; note: string; isCut: boolean } {
-  const [shown, setShown] = useState({ text: "", note: "", isCut: false });
+interface Shown {
+  text: string;
+  note: string;
+  /** How many lines are shown, where there were more. */
+  cutTo: number | null;
+}
+
+function useOutput(job: Job, stream: string): Shown {
+  const [shown, setShown] = useState<Shown>({ text: "", note: "", cutTo: null });
   const [attempt, setAttempt] = useState(0);
   const isVisible = useVisible();
   useEffect(() => {
     if (!isVisible) return;
-    const lines: string[] = [];
-    let rest = "";
+    const tail = new Tail();
     let note: string = t.job.outputEmpty;
-    let isCut = false;
     let isDue = false;
     let isOver = false;
     const draw = () => {
@@ -89,29 +93,18 @@ function useOutput(job: Job, stream: string): { text: string; note: string; isCu
       isDue = true;
       requestAnimationFrame(() => {
         isDue = false;
-        if (!isOver) setShown({ text: [...lines, shownLine(rest)].join("\n"), note, isCut });
+        if (!isOver) setShown({ text: tail.text, note, cutTo: tail.isCut ? tail.count : null });
       });
     };
     const path = jobPath(job, `/output?follow=true&tail=${LINES_FIRST}&stream=${stream}`);
     const events = new EventSource(url(path));
     events.onmessage = (event) => {
-      const parts = (rest + JSON.parse(event.data).text).split("\n");
-      rest = parts.pop() ?? "";
-      // A bar that is written over itself never ends its line.
-      rest = rest.slice(
-        Math.max(0, rest.lastIndexOf("\r", rest.length - 2), rest.length - LONGEST_REST),
-      );
-      for (const part of parts) lines.push(shownLine(part));
-      if (lines.length > LINES_KEPT) {
-        lines.splice(0, lines.length - LINES_KEPT);
-        isCut = true;
-      }
+      tail.add(JSON.parse(event.data).text);
       note = "";
       draw();
     };
     events.addEventListener("restart", () => {
-      lines.length = 0;
-      rest = "";
+      tail.clear();
       note = t.job.outputRestart;
       draw();
     });
@@ -121,7 +114,7 @@ function useOutput(job: Job, stream: string): { text: string; note: string; isCu
       draw();
     });
     events.onopen = () => {
-      note = lines.length || rest ? "" : t.job.outputEmpty;
+      note = tail.isEmpty ? t.job.outputEmpty : "";
       draw();
     };
     let retry = 0;
