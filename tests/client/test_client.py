@@ -391,5 +391,10 @@ def test_job_files(client: Client, study: Study, tmp_path: Path) -> None:
     with (tmp_path / "copy").open("wb") as into:
         job.fetch("results/é %.bin", into)
     assert (tmp_path / "copy").read_bytes() == b"a\0b"
-    with pytest.raises(NotFound), (tmp_path / "none").open("wb") as into:
-        job.fetch("results/none", into)
+    for path in ("results/none", "results/../../output", "..", "./results/é %.bin"):
+        with pytest.raises(NotFound), (tmp_path / "none").open("wb") as into:
+            job.fetch(path, into)
+        assert (tmp_path / "none").read_bytes() == b""
+    for job_id in ("..", ".", "../cluster"):
+        with pytest.raises(NotFound):
+            client.job(job_id)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -232,6 +233,17 @@ def test_site_queues_nodes_programs(hpcq: CommandLine) -> None:
     assert hpcq.run("programs") == ""
     for words in (["queues"], ["nodes"], ["programs"]):
         assert isinstance(json.loads(hpcq.run(*words, "--json")), list)
+
+
+def test_logs_in_terminal_without_steering(hpcq: CommandLine) -> None:
+    steering = "\x1b]52;c;cm0gLXJm\x07\x1b[2J\x9b2J\u202e"
+    job_id = hpcq.run("submit", "--wait", "study.sh", f"\x1b[1m{steering}").strip()
+    for words in (["logs"], ["logs", "--follow"], ["logs", "--json"], ["show", "--json"]):
+        shown, status = hpcq.in_terminal(*words, job_id)
+        assert status == 0
+        assert "]52;c;cm0gLXJm" in shown
+        assert re.findall(r"[\x07\x80-\x9f\u202e]|\x1b(?!\[1m)", shown) == []
+    assert steering in hpcq.run("logs", job_id)
 
 
 def test_list_in_terminal(hpcq: CommandLine) -> None:

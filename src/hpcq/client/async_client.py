@@ -9,7 +9,6 @@ from pathlib import Path
 from time import monotonic
 from types import TracebackType
 from typing import BinaryIO, Self, Unpack
-from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -38,6 +37,7 @@ from hpcq.client.questions import (
     JobChanges,
     JobFilters,
     Submission,
+    path_part,
     query_of,
     submission_body,
     wire_name,
@@ -82,7 +82,7 @@ class AsyncJob(JobData, dict=True):
         # The service keeps the uids of its own jobs alone for as long as their records.
         is_foreign = self.submit_time is not None and self.submitted_by is None
         name = self.id if is_foreign else self.uid
-        return f"/jobs/{quote(name, safe='')}"
+        return f"/jobs/{path_part(name)}"
 
     async def refresh(self) -> Self:
         """Read the job again; return it."""
@@ -199,7 +199,8 @@ class AsyncJob(JobData, dict=True):
         Raises:
             NotFound: there is no such file, or the site does not show files.
         """
-        await self._connection.save(f"{self._path}/files/{quote(path)}", into)
+        parts = "/".join(map(path_part, path.split("/")))
+        await self._connection.save(f"{self._path}/files/{parts}", into)
 
     def output(self, stream: str = "stdout") -> "AsyncOutput":
         """Return what the job writes to ``stdout`` or ``stderr``, to read or to follow."""
@@ -406,7 +407,7 @@ class AsyncClient:
 
     async def job(self, job_id: str) -> AsyncJob:
         """Return a job by the scheduler's id or by its `uid`, however long ago it ended."""
-        job = await self._connection.read(f"/jobs/{quote(job_id, safe='')}", _job)
+        job = await self._connection.read(f"/jobs/{path_part(job_id)}", _job)
         return job._on(self._connection)
 
     async def jobs(
@@ -483,7 +484,7 @@ class AsyncClient:
 
     async def queue_usage(self, name: str, points: int | None = None) -> QueueUsage:
         """Return the load of a queue in the last day."""
-        path = f"/queues/{quote(name, safe='')}/usage"
+        path = f"/queues/{path_part(name)}/usage"
         return await self._connection.read(path, _queue_usage, query_of({"points": points}))
 
     async def nodes(self) -> list[Node]:

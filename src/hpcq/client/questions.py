@@ -4,8 +4,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypedDict
+from urllib.parse import quote
 
-__all__ = ["JobChanges", "JobFilters", "Submission", "query_of", "submission_body", "wire_name"]
+__all__ = [
+    "JobChanges",
+    "JobFilters",
+    "Submission",
+    "path_part",
+    "query_of",
+    "submission_body",
+    "wire_name",
+]
 
 
 class Submission(TypedDict, total=False):
@@ -127,3 +136,13 @@ def _text(value: object) -> str:
         case Iterable():
             return ",".join(map(str, value))
     raise TypeError(f"{value!r} cannot stand in a query")
+
+
+def path_part(text: str) -> str:
+    """Return a name as one part of a path in a URL, whatever characters it has.
+
+    >>> path_part("a/b"), path_part("..")
+    ('a%2Fb', '%2E%2E')
+    """
+    # httpx follows these two itself: the request would go to another route.
+    return text.replace(".", "%2E") if text in (".", "..") else quote(text, safe="")
