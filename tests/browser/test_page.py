@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 from tests.browser.conftest import Reader, submit
+from tests.client.cutting import cutting
 
 from hpcq.schedulers.testing.service import Service
+from hpcq.schedulers.testing.waiting import until
 
 SLEEP = "#!/bin/sh\nsleep 600\n"
 
@@ -43,6 +45,29 @@ def test_list_after_service_restart(service: Service, reader: Reader) -> None:
     submit(service, name="after", script=SLEEP)
     expect(page.get_by_role("row", name="after")).to_be_visible()
     expect(page.get_by_text("Live", exact=True)).to_be_visible()
+
+
+def test_streams_after_silence(service: Service, reader: Reader) -> None:
+    """A network that goes away closes no connection; the streams of all views begin anew."""
+    script = "#!/bin/sh\necho begin\nwhile [ ! -e go ]; do sleep 0.1; done\necho after\n"
+    job = submit(service, name="study", script=script)
+    with cutting(service) as proxy:
+        page = reader(proxy, f"#/jobs/{job['jobId']}", expected=("ERR_",))
+        page.clock.install()
+        page.reload()
+        expect(page.get_by_role("log")).to_contain_text("begin")
+        expect(page.locator(".timeline")).to_contain_text("Running")
+        proxy.stall()
+        (service.directory / "study" / "go").touch()
+
+        def is_seen() -> bool:
+            page.clock.fast_forward(46_000)
+            page.wait_for_timeout(500)
+            return "after" in page.get_by_role("log").inner_text()
+
+        until(is_seen)
+        expect(page.locator(".timeline")).to_contain_text("Done")
+        expect(page.locator(".connection.live")).to_be_visible()
 
 
 def test_list_filters_in_address(service: Service, reader: Reader) -> None:

@@ -1,4 +1,4 @@
-"""A proxy that cuts connections to a service off, as a bad network does."""
+"""A proxy that cuts connections to a service off, or leaves them hanging, as bad networks do."""
 
 import socket
 import threading
@@ -12,7 +12,7 @@ __all__ = ["CuttingProxy", "cutting"]
 
 
 class CuttingProxy:
-    """Passes bytes on, and cuts each of the first connections off.
+    """Passes bytes on, and cuts each of the first connections off; `stall` leaves them hanging.
 
     Attributes:
         url: leads through it to the service.
@@ -27,6 +27,13 @@ class CuttingProxy:
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         self.cuts: list[int] = []
         self.connections = 0
+        self._stalled = threading.Event()
+        self._ends: list[socket.socket] = []
+
+    def stall(self) -> None:
+        """Pass nothing on any more over the connections that there are, and close none of them."""
+        self._stalled.set()
+        self._stalled = threading.Event()
 
     def serve(self) -> None:
         """Take connections until the listener is shut down; return when all are over."""
@@ -37,19 +44,31 @@ class CuttingProxy:
                 limit = self.cuts.pop(0) if self.cuts else None
                 threads.submit(self._carry, near, limit)
 
+    def cut_all(self) -> None:
+        """Cut the connections that are left, for who is at their ends may not know of the end."""
+        for end in self._ends:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
     def _carry(self, near: socket.socket, limit: int | None) -> None:
         far = socket.create_connection(("127.0.0.1", self._service.port))
+        self._ends += (near, far)
         with near, far:
-            sending = threading.Thread(target=_pass, args=(near, far, None))
+            stalled = self._stalled
+            sending = threading.Thread(target=_pass, args=(near, far, None, stalled))
             sending.start()
-            _pass(far, near, limit)
+            _pass(far, near, limit, stalled)
             sending.join()
 
 
-def _pass(source: socket.socket, sink: socket.socket, limit: int | None) -> None:
+def _pass(
+    source: socket.socket, sink: socket.socket, limit: int | None, stalled: threading.Event
+) -> None:
     """Pass on what comes, up to a limit; then shut both ends."""
     with suppress(OSError):
         while data := source.recv(65536):
+            if stalled.is_set():
+                continue
             sink.sendall(data if limit is None else data[:limit])
             if limit is not None and len(data) >= limit:
                 break
@@ -70,4 +89,5 @@ def cutting(service: Service) -> Iterator[CuttingProxy]:
             yield proxy
         finally:
             listener.shutdown(socket.SHUT_RDWR)
+            proxy.cut_all()
             thread.join()

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -11,7 +12,9 @@ from pathlib import Path
 import pytest
 from tests.client.cutting import cutting
 
-from hpcq.client import AsyncClient, Client, Job, sync_client
+from hpcq.api.routers import events as event_routes
+from hpcq.api.routers import listing_changes
+from hpcq.client import AsyncClient, Client, Job, sync_client, sync_connection
 from hpcq.client.errors import (
     Conflict,
     InvalidRequest,
@@ -25,6 +28,7 @@ from hpcq.client.errors import (
 from hpcq.schedulers.testing.jobs import Study
 from hpcq.schedulers.testing.service import ROOT_PATH, Service
 from hpcq.schedulers.testing.waiting import until
+from hpcq.services.output import followers
 
 
 def test_job_submission_to_end(client: Client, study: Study, waiting_script: str) -> None:
@@ -292,6 +296,37 @@ def test_events_resumed_after_cut(
         proxy.cuts = [900, 1000, 1300]
         assert told(cut_off) == whole
         assert proxy.connections == 4
+
+
+def test_streams_after_silence(
+    service: Service, study: Study, waiting_script: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network that goes away ends no connection: nothing comes, and that alone tells."""
+    monkeypatch.setattr(sync_connection, "SILENCE_SECONDS", 2.0)
+    monkeypatch.setattr(sync_client, "SILENCE_SECONDS", 2.0)
+    with cutting(service) as proxy, ThreadPoolExecutor() as threads:
+        # Each has connections of its own, for they wait at the same time.
+        clients = [Client(f"{proxy.url}{ROOT_PATH}") for _ in range(3)]
+        job = clients[0].submit(waiting_script, working_directory=study.directory)
+        events, pieces = job.events(), clients[1].job(job.uid).output().follow()
+        before = [next(events).id, next(events).id]
+        assert next(pieces) == "began\n"
+        waiting = threads.submit(clients[2].job(job.uid).wait)
+        until(lambda: proxy.connections >= 4)
+        proxy.stall()
+        (study.directory / "go").touch()
+        assert "".join(pieces) == "ended\n"
+        assert waiting.result().exit_code == 3
+        after = [event.id for event in events]
+        assert [*before, *after] == [event.id for event in job.events()]
+        for client in clients:
+            client.close()
+
+
+def test_silence_longer_than_heartbeat() -> None:
+    for part in (event_routes, listing_changes, followers):
+        beats = sync_connection.SILENCE_SECONDS / part._HEARTBEAT_SECONDS
+        assert 2 < beats < 5
 
 
 def test_service_killed_and_restarted(

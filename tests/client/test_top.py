@@ -10,11 +10,12 @@ from pathlib import Path
 from time import monotonic
 
 import pytest
+from tests.client.cutting import cutting
 from tests.client.many_jobs import many_jobs
 from textual.pilot import Pilot
 
 from hpcq.cli import texts, top_app
-from hpcq.client import Client, Job
+from hpcq.client import Client, Job, async_connection
 from hpcq.client.errors import Unreachable
 from hpcq.schedulers.testing.jobs import Study
 from hpcq.schedulers.testing.service import ROOT_PATH, Service
@@ -312,6 +313,28 @@ def test_service_away_and_back(
                 await asyncio.to_thread(service.start)
                 await top.see("The service is back")
                 assert "november" in await top.miss("The connection is lost")
+
+        asyncio.run(run())
+
+
+def test_output_goes_on_after_loss(
+    submit: Submit, service: Service, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(top_app, "_RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(async_connection, "SILENCE_SECONDS", 1.0)
+    with cutting(service) as proxy:
+        monkeypatch.setenv("HPCQ_URL", f"{proxy.url}{ROOT_PATH}")
+        submit("november", hold=False)
+
+        async def run() -> None:
+            async with opened(height=40) as top:
+                await top.see("RUNNING +november")
+                await top.press("enter")
+                await top.see("\nbegan")
+                proxy.stall()
+                (study.directory / "go").touch()
+                await top.see("The service is back")
+                await top.see("\nbegan\nended")
 
         asyncio.run(run())
 

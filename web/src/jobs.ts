@@ -6,6 +6,10 @@ import { Store } from "./store";
 export type Connection = "connecting" | "live" | "lost";
 
 const RETRY_MILLISECONDS = 3000;
+/** Three times what the service lets pass between two events. */
+const SILENCE_MILLISECONDS = 45_000;
+/** The first event comes at once; a browser may try an old connection that is lost as well. */
+const FIRST_MILLISECONDS = 15_000;
 
 class Jobs extends Store {
   byUid = new Map<string, Job>();
@@ -16,10 +20,13 @@ class Jobs extends Store {
   isLoaded = false;
   asOf: string | null = null;
   isStale = false;
+  /** How often silence told that the network had lost the connections, those of all views. */
+  losses = 0;
   #stream: EventSource | null = null;
   #pending: Changes[] | null = null;
   #mustReloadAgain = false;
   #retry = 0;
+  #silence = 0;
   /** Raised by `stop`: what was asked before counts no more. */
   #turn = 0;
 
@@ -28,8 +35,15 @@ class Jobs extends Store {
     if (this.#stream) return;
     const stream = new EventSource(url("/jobs/changes"));
     this.#stream = stream;
-    stream.addEventListener("reload", () => void this.#reload());
-    stream.addEventListener("jobs", (event) => this.#take(JSON.parse(event.data)));
+    stream.addEventListener("reload", () => {
+      this.#expectMore();
+      void this.#reload();
+    });
+    stream.addEventListener("jobs", (event) => {
+      this.#expectMore();
+      this.#take(JSON.parse(event.data));
+    });
+    this.#expectMore(FIRST_MILLISECONDS);
     stream.onerror = () => {
       this.#setConnection("lost");
       // A browser gives up where the answer is no stream: 401, 503.
@@ -40,6 +54,7 @@ class Jobs extends Store {
   stop(): void {
     this.#turn += 1;
     clearTimeout(this.#retry);
+    clearTimeout(this.#silence);
     this.#stream?.close();
     this.#stream = null;
     this.#pending = null;
@@ -61,6 +76,17 @@ class Jobs extends Store {
     if (found) return found;
     for (const job of this.byUid.values()) if (job.jobId === id) return job;
     return undefined;
+  }
+
+  /** A network that goes away closes no connection: silence alone tells. */
+  #expectMore(milliseconds = SILENCE_MILLISECONDS): void {
+    clearTimeout(this.#silence);
+    this.#silence = window.setTimeout(() => {
+      this.losses += 1;
+      this.#setConnection("lost");
+      this.stop();
+      this.start();
+    }, milliseconds);
   }
 
   async #restart(): Promise<void> {

@@ -112,6 +112,8 @@ class TopApp(App[None]):
                     self._show_in_open_screen()
                     if was_lost:
                         self.notify(_("The service is back."))
+                        for screen in self._open_jobs:
+                            screen.follow()
             except ClientError as error:
                 if not (self._is_loaded and error.is_temporary):
                     self.error = error
@@ -166,11 +168,14 @@ class TopApp(App[None]):
 
     def _show_in_open_screen(self) -> None:
         """Show the fields of the open job as they are now."""
-        for screen in self.screen_stack:
-            if isinstance(screen, JobScreen):
-                fresh = self._table.jobs.get(screen.job.uid)
-                if fresh is not None and fresh is not screen.job:
-                    screen.show(fresh)
+        for screen in self._open_jobs:
+            fresh = self._table.jobs.get(screen.job.uid)
+            if fresh is not None and fresh is not screen.job:
+                screen.show(fresh)
+
+    @property
+    def _open_jobs(self) -> list[JobScreen]:
+        return [screen for screen in self.screen_stack if isinstance(screen, JobScreen)]
 
     @property
     def _chosen(self) -> AsyncJob | None:

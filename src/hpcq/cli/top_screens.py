@@ -60,7 +60,7 @@ class JobScreen(Screen[None]):
         self.show(self.job)
         self.set_interval(1.0, self._draw)
         self.query_one(Log).focus()
-        self._follow()
+        self.follow()
 
     def show(self, job: AsyncJob) -> None:
         """Show the fields of the job as they are now."""
@@ -85,7 +85,7 @@ class JobScreen(Screen[None]):
     def action_switch_stream(self) -> None:
         """Show the other of output and errors."""
         self._stream = "stderr" if self._stream == "stdout" else "stdout"
-        self._follow()
+        self.follow()
 
     @work(group="usage", exclusive=True)
     async def _read_usage(self) -> None:
@@ -95,7 +95,8 @@ class JobScreen(Screen[None]):
             self._draw()
 
     @work(group="output", exclusive=True)
-    async def _follow(self) -> None:
+    async def follow(self) -> None:
+        """Show the end of the output, and what is written from now on."""
         log, title = self.query_one(Log), self.query_one("#stream", Static)
         name = _("output") if self._stream == "stdout" else _("errors")
         title.update(Text(f"── {name} ", "bold"))

@@ -23,7 +23,7 @@ __all__ = ["SILENCE_SECONDS", "AsyncConnection"]
 
 _T = TypeVar("_T")
 
-SILENCE_SECONDS = 60.0
+SILENCE_SECONDS = 45.0
 """A stream that brings nothing for so long is broken: at least a comment comes every 15 s."""
 _UNDONE = ("not_ready", "overloaded", "too_many_requests")
 """Codes of problems that the service answers before it has done anything."""

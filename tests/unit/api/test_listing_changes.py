@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 from tests.unit.api.conftest import App, running
 
+from hpcq.api.routers import listing_changes
 from hpcq.domain.principals import Method, Principal, Role
 from hpcq.schedulers.testing.waiting import eventually
+from hpcq.services.listing.job_entry import Freshness
+from hpcq.services.listing.job_table import JobTable
 
 pytestmark = pytest.mark.anyio
 
@@ -112,6 +115,20 @@ async def test_changes_deleted_job(plugin: None, tmp_path: Path) -> None:
         await told.until("jobs", "jobs", job["jobId"])
         assert (await app.client.delete(f"/jobs/{job['jobId']}")).status_code == 202
         await told.until("jobs", "gone", job["uid"])
+
+
+async def test_changes_told_in_silence(
+    plugin: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An event comes even when nothing changes: a page is not shown comments."""
+    monkeypatch.setattr(listing_changes, "_HEARTBEAT_SECONDS", 0.1)
+    same = Freshness(as_of=None, stale=True)
+    monkeypatch.setattr(JobTable, "freshness", lambda *_: same)
+    async with running(tmp_path) as app, following(app) as told:
+        await eventually(lambda: _true(len(told.events) >= 5))
+        assert {kind for _, kind, _ in told.events[1:]} == {"jobs"}
+        for _, _, data in told.events[2:]:
+            assert data == {"jobs": [], "gone": [], "asOf": None, "stale": True}
 
 
 async def test_changes_own_listing(

@@ -1,6 +1,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { type Job, jobPath, Problem, send, url } from "../api";
 import { number } from "../format";
+import { jobs } from "../jobs";
 import { Tail } from "../lines";
 import { say, t } from "../texts";
 import { useVisible } from "./visible";
@@ -139,6 +140,6 @@ function useOutput(job: Job, stream: string): Shown {
       clearTimeout(retry);
       events.close();
     };
-  }, [job.uid, stream, attempt, isVisible]);
+  }, [job.uid, stream, attempt, isVisible, jobs.losses]);
   return shown;
 }

@@ -113,7 +113,7 @@ function Timeline({ job, onEvent }: { job: Job; onEvent: () => void }) {
     // All is told of a job that is over; a browser would come back for ever.
     stream.onerror = () => isOver.current && stream.close();
     return () => stream.close();
-  }, [job.uid, isVisible]);
+  }, [job.uid, isVisible, jobs.losses]);
 
   const steps: { time: string; words: ComponentChildren }[] = [];
   if (job.submitTime) steps.push({ time: job.submitTime, words: t.job.submitted });
