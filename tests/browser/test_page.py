@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 from tests.browser.conftest import Reader, submit
 from tests.client.cutting import cutting
@@ -68,6 +69,37 @@ def test_streams_after_silence(service: Service, reader: Reader) -> None:
         until(is_seen)
         expect(page.locator(".timeline")).to_contain_text("Done")
         expect(page.locator(".connection.live")).to_be_visible()
+
+
+@pytest.mark.parametrize("language", ["en", "pt"])
+def test_files_of_other_jobs_apart(
+    start_service: Callable[..., Service], reader: Reader, language: str
+) -> None:
+    service = start_service(JOB_FILES="on")
+    folder = service.directory / "study"
+    for name in ("first", "second"):
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.sh").write_text("#!/bin/sh\necho done\n")
+        (folder / f"{name}.sh").chmod(0o755)
+        path = str(folder / f"{name}.sh")
+        job = submit(service, name=name, script=None, scriptFile=path)
+    page = reader(service, f"#/jobs/{job['jobId']}", language=language, width=360)
+    card = page.locator("section", has=page.locator("#files-title"))
+    expect(card.locator("table")).to_have_count(2)
+    expect(card.locator("table").first.locator("tr")).to_have_count(3)
+    own, others = card.locator("table").all_inner_texts()
+    marks = {"en": ("Output", "Errors", "Script"), "pt": ("Saída", "Erros", "Script")}[language]
+    number = job["jobId"]
+    files = (f"second.o{number}", f"second.e{number}", "second.sh")
+    for file, mark in zip(files, marks, strict=True):
+        assert re.search(rf"{re.escape(file)}\s*{mark}", own), own
+        assert file not in others
+    assert "first" not in own
+    assert "first.sh" in others
+    heading = {"en": "In the working directory", "pt": "Na pasta de trabalho"}[language]
+    expect(card.get_by_role("heading", name=heading)).to_be_visible()
+    assert Axe().run(page).response["violations"] == []
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
 
 
 def test_list_filters_in_address(service: Service, reader: Reader) -> None:

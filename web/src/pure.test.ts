@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import type { Job, Program, ResourceUsage } from "./api";
 import { duration } from "./duration";
 import { shownLine, Tail } from "./lines";
+import { ownFiles } from "./own_files";
 import { ratesOf } from "./rates";
 import { EMPTY, formOf, newKey, requestOf } from "./request";
 
@@ -165,3 +166,22 @@ test.each([[["a\nb", "c"]], [[""]], [["a", ""]], [["", "\n"]], [[]]])(
     expect(requestOf({ ...form, args: "x\ny" }, undefined).args).toEqual(["x", "y"]);
   },
 );
+
+describe("ownFiles", () => {
+  const job = {
+    workingDirectory: "/home/ana/study/",
+    stdoutPath: "/home/ana/study/logs/run.out",
+    stderrPath: "logs/run.out",
+    scriptFile: "/home/ana/study/run.sh",
+  };
+  test("below the folder", () =>
+    expect([...ownFiles(job)]).toEqual([
+      ["logs/run.out", ["stdout", "stderr"]],
+      ["run.sh", ["script"]],
+    ]));
+  test.each(["/home/ana/study-2/run.sh", "/bin/sh", null])("not %j", (scriptFile) =>
+    expect([...ownFiles({ ...job, scriptFile }).values()]).toEqual([["stdout", "stderr"]]),
+  );
+  test("unknown folder", () =>
+    expect(ownFiles({ ...job, workingDirectory: null, stderrPath: null })).toEqual(new Map()));
+});

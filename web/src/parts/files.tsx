@@ -2,6 +2,7 @@ import { useEffect, useState } from "preact/hooks";
 import { type FileEntry, get, type Job, jobPath, url } from "../api";
 import { useCluster } from "../cluster";
 import { bytes, moment } from "../format";
+import { ownFiles } from "../own_files";
 import { say, t } from "../texts";
 
 interface Listing {
@@ -31,44 +32,69 @@ export function Files({ job }: { job: Job }) {
   if (!isOn || (!listing && !problem)) return null;
 
   const inFolder = (name: string) => (folder ? `${folder}/${name}` : name);
-  const address = (name: string) =>
-    url(jobPath(job, `/files/${inFolder(name).split("/").map(encodeURIComponent).join("/")}`));
-  return (
-    <section class="card" aria-labelledby="files-title">
-      <h2 id="files-title">
-        {t.job.files} <span class="dim">{folder}</span>
-      </h2>
-      {folder && (
-        <button type="button" onClick={() => setFolder(folder.split("/").slice(0, -1).join("/"))}>
-          {t.job.folderUp}
-        </button>
-      )}
-      {problem !== null && <p class="problem">{say(problem)}</p>}
-      <table>
-        <tbody>
-          {listing?.entries.map((entry) => (
+  const own = ownFiles(job);
+  const order = [...own.keys()];
+  const place = (entry: FileEntry) => order.indexOf(inFolder(entry.name));
+  const table = (entries: FileEntry[]) => (
+    <table>
+      <tbody>
+        {entries.map((entry) => {
+          const path = inFolder(entry.name);
+          const address = `/files/${path.split("/").map(encodeURIComponent).join("/")}`;
+          return (
             <tr key={entry.name}>
-              <td>
+              <td class="name">
                 {entry.kind === "file" && (
-                  <a href={address(entry.name)} download={entry.name}>
+                  <a href={url(jobPath(job, address))} download={entry.name}>
                     {entry.name}
                   </a>
                 )}
                 {entry.kind === "folder" && (
-                  <button type="button" onClick={() => setFolder(inFolder(entry.name))}>
+                  <button type="button" onClick={() => setFolder(path)}>
                     {entry.name}/
                   </button>
                 )}
                 {entry.kind !== "file" && entry.kind !== "folder" && entry.name}
+                {own.get(path)?.map((kind) => (
+                  <span key={kind} class="own">
+                    {t.job[kind]}
+                  </span>
+                ))}
               </td>
               <td class="number dim">
                 {entry.kind === "file" && entry.size !== null && bytes(entry.size)}
               </td>
               <td class="dim">{entry.modified && moment(entry.modified)}</td>
             </tr>
-          ))}
-        </tbody>
-      </table>
+          );
+        })}
+      </tbody>
+    </table>
+  );
+  const entries = listing?.entries ?? [];
+  const ownEntries = entries
+    .filter((entry) => place(entry) >= 0)
+    .sort((one, other) => place(one) - place(other));
+  return (
+    <section class="card" aria-labelledby="files-title">
+      <h2 id="files-title">{t.job.files}</h2>
+      {problem !== null && <p class="problem">{say(problem)}</p>}
+      {ownEntries.length > 0 && (
+        <>
+          <h3>{t.job.filesOwn}</h3>
+          {table(ownEntries)}
+        </>
+      )}
+      <h3>
+        {t.job.filesOthers} <span class="dim">{folder}</span>
+      </h3>
+      <p class="hint">{t.job.filesShared}</p>
+      {folder && (
+        <button type="button" onClick={() => setFolder(folder.split("/").slice(0, -1).join("/"))}>
+          {t.job.folderUp}
+        </button>
+      )}
+      {table(entries.filter((entry) => place(entry) < 0))}
       {listing && !listing.isComplete && <p class="hint">{t.job.filesMore}</p>}
     </section>
   );
