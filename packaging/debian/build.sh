@@ -37,6 +37,7 @@ for shell in bash zsh fish; do
     # zsh looks at the first line.
     "$root$home/bin/python" -B -m hpcq completion $shell | sed '/./,$!d' > "$root/$shell"
 done
+LC_ALL=C.UTF-8 "$root$home/bin/python" -B packaging/debian/manual.py | gzip -9n > "$root/manual"
 find "$root$home" -name __pycache__ -prune -exec rm -rf {} +
 find "$root$home/bin" -type f ! -name 'hpcq*' -delete
 rm -f "$root$home"/bin/python* "$root$home/lib64"
@@ -56,11 +57,13 @@ install -D -m 644 packaging/closed.conf packaging/setuid.conf packaging/promethe
 install -D -m 644 "$root/bash" "$root/usr/share/bash-completion/completions/hpcq"
 install -D -m 644 "$root/zsh" "$root/usr/share/zsh/vendor-completions/_hpcq"
 install -D -m 644 "$root/fish" "$root/usr/share/fish/vendor_completions.d/hpcq.fish"
+install -D -m 644 "$root/manual" "$root/usr/share/man/man1/hpcq.1.gz"
+install -D -m 644 packaging/debian/logrotate "$root/etc/logrotate.d/hpc-queue-api"
 mkdir -p "$root/etc/hpc-queue-api"
 sed 's|^#STATE_DIRECTORY=.*|STATE_DIRECTORY=/var/lib/hpc-queue-api|' packaging/debian/settings.head \
     "$root/settings" > "$root/etc/hpc-queue-api/hpcq.env"
 ln -s hpcq.env "$root/etc/hpc-queue-api/.env"
-rm "$root/settings" "$root/bash" "$root/zsh" "$root/fish"
+rm "$root/settings" "$root/bash" "$root/zsh" "$root/fish" "$root/manual"
 
 install -d "$doc"
 install -m 644 packaging/debian/copyright "$doc/copyright"
@@ -74,7 +77,7 @@ for script in postinst prerm postrm; do
     install -m 755 packaging/debian/$script "$root/DEBIAN/$script"
     sed -i "s|@PYTHON@|$python|" "$root/DEBIAN/$script"
 done
-printf '/etc/hpc-queue-api/hpcq.env\n' > "$root/DEBIAN/conffiles"
+(cd "$root" && find etc -type f -printf '/%p\n' | sort) > "$root/DEBIAN/conffiles"
 sed -e "s|@VERSION@|$version|; s|@ARCHITECTURE@|$architecture|; s|@PYTHON@|$python|" \
     -e "s|@SIZE@|$(du -sk --apparent-size "$root" | cut -f1)|" \
     packaging/debian/control > "$root/DEBIAN/control"

@@ -1,9 +1,13 @@
 """The Debian package: what it holds, and its service and commands, unpacked into a folder."""
 
+import gzip
 import json
+import os
 import re
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,6 +42,14 @@ def root(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("root")
     subprocess.run(["dpkg-deb", "--raw-extract", package, folder], check=True)
     return folder
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that other accounts may enter."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 def test_package_fields(package: Path) -> None:
@@ -78,10 +90,70 @@ def test_settings_file_complete(root: Path) -> None:
     folder = root / "etc" / "hpc-queue-api"
     file = folder / "hpcq.env"
     assert SETTING.findall(file.read_text()) == [name.upper() for name in Settings.model_fields]
-    assert f"/{file.relative_to(root)}\n" == (root / "DEBIAN" / "conffiles").read_text()
     settings = load_settings(folder / ".env", {})
     changed = {"state_directory": Path("/var/lib/hpc-queue-api")}
     assert settings == load_settings(folder / "absent", {}).model_copy(update=changed)
+
+
+def test_configuration_kept_by_upgrades(root: Path) -> None:
+    files = {f"/{file.relative_to(root)}" for file in (root / "etc").rglob("*") if file.is_file()}
+    kept = set((root / "DEBIAN" / "conffiles").read_text().splitlines())
+    assert kept == files - {"/etc/hpc-queue-api/.env"}
+    assert kept == {"/etc/hpc-queue-api/hpcq.env", "/etc/logrotate.d/hpc-queue-api"}
+
+
+def test_manual_every_command(root: Path) -> None:
+    page = gzip.decompress((root / "usr/share/man/man1/hpcq.1.gz").read_bytes()).decode()
+    described = {line.split('"')[1] for line in page.splitlines() if line.startswith(".SS ")}
+    assert {"hpcq submit", "hpcq doctor", "hpcq token create"} <= described
+    assert ".B \\-\\-dry\\-run\n" in page
+    assert hpcq.__version__ in page.splitlines()[0]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another account")
+def test_command_of_root_as_unit(root: Path, open_folder: Path) -> None:
+    """Root's `hpcq doctor` is what systemd would start: account, umask and variables are equal."""
+    home, etc = open_folder / "home", open_folder / "etc"
+    (home / "bin").mkdir(parents=True)
+    shown = home / "bin" / "hpcq"
+    shown.write_text('#!/bin/sh\necho "$(id -un) $(umask) $(ulimit -Hn) $PWD $*"\nenv\n')
+    shown.chmod(0o755)
+    etc.mkdir()
+    site = open_folder / "site.service"
+    (open_folder / "site.service.d").mkdir()
+    (open_folder / "site.service.d" / "override.conf").write_text(
+        "[Service]\nUser = nobody\nUMask=0027\nLimitNOFILE=128:256\n"
+        'Environment="JOB_PATH=/a b" LANG=C\nEnvironment=DATABASE_URL=postgresql://h/d?a=$b&c\n'
+    )
+    text = (root / "usr/bin/hpcq").read_text()
+    places = {
+        "/usr/lib/hpc-queue-api": home,
+        "/etc/hpc-queue-api": etc,
+        "/etc/systemd/system/hpc-queue-api.service": site,
+        "/lib/systemd/system/hpc-queue-api.service": PACKAGING / "hpc-queue-api.service",
+    }
+    for place, here in places.items():
+        assert f"={place}\n" in text
+        text = text.replace(f"={place}\n", f"={here}\n")
+    command = open_folder / "command"
+    command.write_text(text)
+    done = subprocess.run(
+        ["sh", command, "doctor", "--job"],
+        cwd="/",
+        env={"PATH": os.environ["PATH"], "LC_ALL": "pt_BR.UTF-8", "FOREIGN": "1"},
+        capture_output=True,
+        text=True,
+    )
+    first, *variables = done.stdout.splitlines()
+    assert first == f"nobody 0027 256 {etc} doctor --job", done.stderr
+    expected = {
+        "LANG=C",
+        "JOB_PATH=/a b",
+        "DATABASE_URL=postgresql://h/d?a=$b&c",
+        "LC_MESSAGES=pt_BR.UTF-8",
+    }
+    assert expected <= set(variables)
+    assert "FOREIGN=1" not in variables
 
 
 @pytest.mark.parametrize("script", ["postinst", "prerm", "postrm"])
