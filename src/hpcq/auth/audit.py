@@ -5,6 +5,7 @@ import logging
 import logging.handlers
 import os
 from collections.abc import Mapping
+from io import TextIOWrapper
 from pathlib import Path
 
 import structlog
@@ -35,8 +36,7 @@ class AuditLog:
     """
 
     def __init__(self, path: Path, most_lines: int = 10_000) -> None:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
-        self._file = _AuditFile(path, encoding="ascii")
+        self._file = _AuditFile(path)
         self._file.setFormatter(logging.Formatter("%(message)s"))
         self._lines = LineQueue("hpcq-audit", self._write, _missing, most_lines)
 
@@ -58,6 +58,10 @@ class AuditLog:
         self._file.handle(logging.LogRecord("audit", logging.INFO, "", 0, line, None, None))
 
 
+def _opener(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
 def _missing(lines: int) -> str:
     return _json({"time": format_time(now()), "missing": lines})
 
@@ -67,6 +71,10 @@ def _json(entry: Mapping[str, object]) -> str:
 
 
 class _AuditFile(logging.handlers.WatchedFileHandler):
+    def _open(self) -> TextIOWrapper:
+        """Open the file, which is not there at first and after it was moved away."""
+        return open(self.baseFilename, "a", encoding="ascii", opener=_opener)
+
     def emit(self, record: logging.LogRecord) -> None:
         try:
             super().emit(record)

@@ -72,3 +72,19 @@ def test_audit_log_folder_removed(tmp_path: Path, capsys: pytest.CaptureFixture[
     log.write({"number": 3})
     log.close()
     assert lines(folder / "audit.jsonl") == [{"number": 3}]
+
+
+def test_audit_log_rotated(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    log = AuditLog(path)
+    log.write({"number": 1})
+    assert until(lambda: len(lines(path)) == 1)
+    path.rename(tmp_path / "audit.jsonl.1")
+    before = os.umask(0)
+    try:
+        log.write({"number": 2})
+        log.close()
+    finally:
+        os.umask(before)
+    assert lines(path) == [{"number": 2}]
+    assert path.stat().st_mode & 0o777 == 0o600
