@@ -199,7 +199,7 @@ class Job(JobData, dict=True):
         Raises:
             NotFound: there is no such file, or the site does not show files.
         """
-        parts = "/".join(map(path_part, path.split("/")))
+        parts = "/".join(path_part(part) for part in path.split("/") if part != ".")
         self._connection.save(f"{self._path}/files/{parts}", into)
 
     def output(self, stream: str = "stdout") -> "Output":
