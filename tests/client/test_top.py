@@ -65,7 +65,11 @@ async def opened(width: int = 120, height: int = 30) -> AsyncIterator[Top]:
     # As imported now: the language is chosen with the import.
     app = sys.modules["hpcq.cli.top_app"].TopApp()
     async with app.run_test(size=(width, height), notifications=True) as pilot:
-        yield Top(pilot)
+        try:
+            yield Top(pilot)
+        finally:
+            # The application ends them before its screens; the pilot takes the screens first.
+            app.workers.cancel_all()
 
 
 @pytest.fixture(autouse=True)
