@@ -72,7 +72,7 @@ def add_page(app: FastAPI) -> None:
         accepted = request.headers.get("accept-encoding", "")
         for coding, ending in _PACKED.items():
             name = f"assets/{path}{ending}"
-            # Other than a method of a path, this says no to a name that is too long for a file.
+            # Path.is_file raises OSError for a name that is too long; this returns False.
             if coding in accepted and await anyio.to_thread.run_sync(
                 os.path.isfile, built.folder / name
             ):

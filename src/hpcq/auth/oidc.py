@@ -40,7 +40,7 @@ _LONGEST_TOKEN = 16_384
 CLOCKS_DIFFER_SECONDS = 30
 """The most seconds between our clock and the provider's."""
 NO_ANSWER = (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError, RecursionError)
-"""What is raised where the provider's answer cannot be had or read."""
+"""The errors of an answer of the provider that cannot be had or read."""
 
 
 class OidcUser(NamedTuple):
