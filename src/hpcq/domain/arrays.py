@@ -224,6 +224,7 @@ def _usage(tasks: Sequence[Observation]) -> Usage | None:
     known = [task.usage for task in tasks if task.usage is not None]
     if not known:
         return None
+    times = _known(usage.sampled_at for usage in known)
     return Usage(
         cpu_seconds=_sum(usage.cpu_seconds for usage in known),
         memory_byte_seconds=_sum(usage.memory_byte_seconds for usage in known),
@@ -233,7 +234,7 @@ def _usage(tasks: Sequence[Observation]) -> Usage | None:
         ),
         io_bytes=_sum(usage.io_bytes for usage in known),
         io_wait_seconds=_sum(usage.io_wait_seconds for usage in known),
-        sampled_at=max(_known(usage.sampled_at for usage in known), default=None),
+        sampled_at=max(times) if len(times) == len(known) else None,
     )
 
 

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from hpcq.domain import runs
 from hpcq.domain.arrays import is_whole_array
-from hpcq.domain.jobs import JobRecord, JobUid, Observation
+from hpcq.domain.jobs import JobRecord, JobUid, Observation, Usage
 from hpcq.domain.states import WAITS_AGAIN, FailureKind, JobState, may_move
 
 __all__ = [
@@ -32,6 +32,8 @@ _OF_ONE_SIGHT = frozenset(
 _OF_THE_END = frozenset({"end_time", "exit_code", "exit_signal", "failure_kind"})
 _OF_A_RUN = frozenset({"start_time", "hosts", "usage"})
 _OF_THE_WAIT = frozenset({"start_estimate"})
+# Of a job's usage, what only grows while it runs.
+_CUMULATIVE = tuple(f.name for f in fields(Usage) if f.name not in {"memory_bytes", "sampled_at"})
 _KEPT = tuple(f.name for f in fields(Observation) if f.name not in _OF_ONE_SIGHT | _OF_THE_END)
 _KEPT_IN_QUEUE = tuple(name for name in _KEPT if name not in _OF_A_RUN)
 # What only a job that was started can be.
@@ -169,12 +171,27 @@ def _overlay(old: Observation | None, new: Observation) -> Observation:
     again = not new.state.is_final and runs.begins_again(old, new)
     names = _KEPT_IN_QUEUE if waits or again else _KEPT
     kept = {name: getattr(old, name) for name in names if getattr(new, name) is None}
+    if old.usage is not None and new.usage is not None and not (waits or again):
+        kept["usage"] = _grown(old.usage, new.usage)
     if is_whole_array(new) and old.start_time is not None and new.start_time is not None:
         # Its first tasks may be over and gone.
         kept["start_time"] = min(old.start_time, new.start_time)
     merged = replace(new, **kept) if kept else new
     has_run = old.state in _STARTED or old.start_time is not None
     return _sanitized(merged if has_run else without_unearned_end(merged))
+
+
+def _grown(old: Usage, new: Usage) -> Usage:
+    """Return the newest usage of a run, in which what only grows is not lost and never falls.
+
+    Accounting may tell the figures of a job's steps one after another, and of some none at all.
+    """
+    figures = {
+        name: max(known, default=None)
+        for name in _CUMULATIVE
+        if (known := [f for f in (getattr(old, name), getattr(new, name)) if f is not None])
+    }
+    return replace(new, **figures, sampled_at=new.sampled_at or old.sampled_at)
 
 
 def _sanitized(seen: Observation) -> Observation:
@@ -212,7 +229,9 @@ def completed(record: JobRecord, seen: Observation) -> JobRecord:
     """
     if record.seen is None or seen.usage is None or not lacks_usage(record):
         return record
-    return record.changed(seen=replace(record.seen, usage=seen.usage))
+    known = record.seen.usage
+    usage = seen.usage if known is None else _grown(known, seen.usage)
+    return record if usage == known else record.changed(seen=replace(record.seen, usage=usage))
 
 
 def removed_while_queued(record: JobRecord, at: datetime) -> JobRecord:

@@ -198,7 +198,8 @@ class Usage:
         max_memory_bytes: the highest so far.
         io_bytes: read and written.
         io_wait_seconds: time spent waiting for it.
-        sampled_at: when the figures were taken, aware.
+        sampled_at: when the figures were taken, aware; None of an ended job whose scheduler has
+            more to tell.
     """
 
     cpu_seconds: float | None = None

@@ -105,6 +105,14 @@ def test_array_usage_incomplete() -> None:
     assert summarize_array(ARRAY, [told, task(2, S.FAILED)]).usage == Usage(cpu_seconds=1.0)
 
 
+def test_array_usage_timeless_while_a_task_s_is() -> None:
+    told = Usage(cpu_seconds=1.0, sampled_at=T0)
+    tasks = [task(number, S.DONE, start_time=T0, usage=told) for number in (1, 2)]
+    assert summarize_array(ARRAY, tasks).usage == Usage(cpu_seconds=2.0, sampled_at=T0)
+    late = task(3, S.FAILED, start_time=T0, usage=Usage())
+    assert summarize_array(ARRAY, [*tasks, late]).usage == Usage(cpu_seconds=2.0)
+
+
 @pytest.mark.parametrize(
     ("text", "numbers"),
     [

@@ -174,6 +174,36 @@ def test_observation_missing_fields_kept() -> None:
     assert (record.seen.usage, record.seen.owner) == (usage, "ana")
 
 
+def test_usage_of_run_never_falls() -> None:
+    sampled = Usage(cpu_seconds=9.0, memory_bytes=5.0, max_memory_bytes=7.0, sampled_at=after(6))
+    record = job_merge.observe(running(), seen(JobState.RUNNING, usage=sampled), after(6))
+    late = Usage(cpu_seconds=2.0, io_bytes=3.0)
+    record = job_merge.observe(
+        record, seen(JobState.FAILED, end_time=after(9), usage=late), after(9)
+    )
+    assert record.seen is not None
+    assert record.seen.usage == Usage(
+        cpu_seconds=9.0, max_memory_bytes=7.0, io_bytes=3.0, sampled_at=after(6)
+    )
+    assert job_merge.lacks_usage(record)
+    final = Usage(cpu_seconds=11.0, io_bytes=1.0, sampled_at=after(9))
+    record = job_merge.completed(record, seen(JobState.FAILED, usage=final))
+    assert record.seen is not None
+    assert record.seen.usage == Usage(
+        cpu_seconds=11.0, max_memory_bytes=7.0, io_bytes=3.0, sampled_at=after(9)
+    )
+
+
+def test_usage_of_next_run_begins_anew() -> None:
+    record = job_merge.observe(
+        running(), seen(JobState.RUNNING, usage=Usage(cpu_seconds=9.0)), after(6)
+    )
+    again = seen(JobState.RUNNING, start_time=after(40), usage=Usage(cpu_seconds=1.0))
+    record = job_merge.observe(record, again, after(41))
+    assert record.seen is not None
+    assert record.seen.usage == Usage(cpu_seconds=1.0)
+
+
 def test_observation_reason_and_native_state_replaced() -> None:
     waits = seen(native_state="qw", state_reason="no slots")
     record = job_merge.observe(taken(), waits, after(2))

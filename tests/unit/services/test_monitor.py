@@ -830,6 +830,41 @@ async def test_tick_usage_after_accounting_outage(world: World) -> None:
     assert world.scheduler.calls["history"] == asked, "it is not asked about any more"
 
 
+async def test_tick_usage_later_than_end(world: World) -> None:
+    record = await world.ended_unaccounted()
+    native_id = record.native_id
+    assert native_id is not None
+    world.scheduler.account(native_id)
+    (known,) = world.scheduler.accounting[native_id]
+    world.scheduler.accounting[native_id] = [replace(known, usage=Usage())]
+    await world.tick(5)
+    ended = world.job(native_id)
+    assert (ended.state, ended.seen and ended.seen.usage) == (JobState.DONE, Usage())
+    usage = Usage(cpu_seconds=7.0, sampled_at=known.end_time)
+    world.scheduler.accounting[native_id] = [replace(known, usage=usage)]
+    await world.tick(5)
+    ended = world.job(native_id)
+    assert ended.seen is not None
+    assert ended.seen.usage == usage
+    asked = world.scheduler.calls["history"]
+    await world.tick(5)
+    assert world.scheduler.calls["history"] == asked, "it is not asked about any more"
+
+
+async def test_tick_usage_never_told(world: World) -> None:
+    record = await world.ended_unaccounted()
+    native_id = record.native_id
+    assert native_id is not None
+    world.scheduler.account(native_id)
+    (known,) = world.scheduler.accounting[native_id]
+    world.scheduler.accounting[native_id] = [replace(known, usage=Usage())]
+    for _ in range(3):
+        await world.tick(60)
+    asked = world.scheduler.calls["history"]
+    await world.tick(600)
+    assert world.scheduler.calls["history"] == asked, "it is not asked about any more"
+
+
 async def test_tick_never_accounted(world: World) -> None:
     record = await world.ended_unaccounted()
     await world.tick(5)

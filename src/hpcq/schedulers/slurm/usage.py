@@ -34,16 +34,22 @@ def parse_usage(stdout: bytes, ids: Mapping[str, NativeId], now: datetime) -> di
 def final_usage(row: Mapping[str, str], steps: Sequence[Mapping[str, str]]) -> Usage:
     """Return what a job used: the sum of its steps, and the highest of their memory peaks.
 
+    Slurm writes that a job was cancelled before its nodes tell what the steps used, up to a
+    second later; of a step that could not be started they never do (seen in 22.05 to 26.11).
+
     Args:
         row: its record in accounting.
         steps: those of its steps.
+
+    Returns:
+        The figures so far, without a time while those of a step are missing.
     """
     measured = [step for step in steps if step["TRESUsageInTot"]]
     return Usage(
-        cpu_seconds=_clock(row["TotalCPU"]) if steps else None,
+        cpu_seconds=_clock(row["TotalCPU"]) if measured else None,
         max_memory_bytes=_highest(measured, "TRESUsageInTot", "mem"),
         io_bytes=_io(measured),
-        sampled_at=fields.moment(row["End"]),
+        sampled_at=fields.moment(row["End"]) if len(measured) == len(steps) else None,
     )
 
 

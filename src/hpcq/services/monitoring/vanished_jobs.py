@@ -1,6 +1,6 @@
 """Jobs that left the queue: the accounting is asked for their end, again while it is late."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -39,7 +39,7 @@ _NEVER_KNOWN = (
 # A scheduler may show a job only some time after it took it (pyfirecrest 199).
 _VISIBILITY = timedelta(seconds=10)
 _SLOWEST_RECHECK = timedelta(seconds=60)
-# Accounting that is merely late shows a job within seconds.
+# Accounting that is merely late shows a job, or what it used, within seconds.
 _IN_VAIN_AFTER = timedelta(minutes=2)
 
 
@@ -61,7 +61,7 @@ class VanishedJobs:
             for a job is given up.
 
     Attributes:
-        incomplete: ended jobs whose usage is missing because the accounting was away.
+        incomplete: ended jobs whose usage is missing because the accounting was away, or late.
     """
 
     def __init__(
@@ -94,9 +94,13 @@ class VanishedJobs:
         known: dict[NativeId, list[Observation]] = {}
         for seen in listing.observations:
             known.setdefault(seen.native_id, []).append(seen)
-        concluded = [self._concluded(r, known, reason, last_seen, at) for r in due]
-        self._note_incomplete(concluded, at, accounting_is_away=listing.partial_reason is not None)
-        changed = [new for new, old in zip(concluded, due, strict=True) if new is not old]
+        changed = []
+        for record in due:
+            newest = self._newest(record, known)
+            concluded = self._concluded(record, newest, reason, last_seen, at)
+            self._note_incomplete(concluded, newest, at, is_away=listing.partial_reason is not None)
+            if concluded is not record:
+                changed.append(concluded)
         return [*changed, *self._unseen_tasks(due, listing.observations, at)]
 
     def _unseen_tasks(
@@ -147,20 +151,23 @@ class VanishedJobs:
             return listing, _WITHOUT_ACCOUNTING.format(detail=listing.partial_reason.detail)
         return listing, _NOT_IN_ACCOUNTING
 
+    def _newest(
+        self, record: JobRecord, known: Mapping[NativeId, Sequence[Observation]]
+    ) -> Observation | None:
+        """Return accounting's newest word about a job; of an array, at least that of its tasks."""
+        answers = known.get(record.native_id, ()) if record.native_id else ()
+        return runs.newest(record, answers) or self._whole(record)
+
     def _concluded(
         self,
         record: JobRecord,
-        known: dict[NativeId, list[Observation]],
+        newest: Observation | None,
         reason: str,
         last_seen: datetime | None,
         at: datetime,
     ) -> JobRecord:
-        answers = known.get(record.native_id, []) if record.native_id else []
-        newest = runs.newest(record, answers)
         if record.state.is_final:
             return record if newest is None else job_merge.completed(record, newest)
-        if newest is None:
-            newest = self._whole(record)
         if newest is not None and newest.state.is_final:
             self._rechecks.pop(record.uid, None)
             return job_merge.observe(record, newest, at)
@@ -187,16 +194,17 @@ class VanishedJobs:
         return record if record.state_reason == reason else record.changed(state_reason=reason)
 
     def _note_incomplete(
-        self, concluded: Sequence[JobRecord], at: datetime, *, accounting_is_away: bool
+        self, record: JobRecord, newest: Observation | None, at: datetime, *, is_away: bool
     ) -> None:
-        """Note the jobs whose end is known while the accounting, which knows more, was away."""
-        for record in concluded:
-            ended_lately = at - record.state_changed_at <= self._at_most
-            if accounting_is_away and ended_lately and job_merge.lacks_usage(record):
-                self.incomplete.add(record.uid)
-                self._look_again(record.uid, at)
-            else:
-                self.incomplete.discard(record.uid)
+        """Note a job whose end is known while the accounting is away, or late with its usage."""
+        is_late = newest is not None and newest.usage is not None and not newest.usage.sampled_at
+        patience = self._at_most if is_away else _IN_VAIN_AFTER
+        is_awaited = (is_away or is_late) and at - record.state_changed_at <= patience
+        if is_awaited and job_merge.lacks_usage(record):
+            self.incomplete.add(record.uid)
+            self._look_again(record.uid, at)
+        else:
+            self.incomplete.discard(record.uid)
 
     def _look_again(self, uid: JobUid, at: datetime) -> None:
         before = self._rechecks.get(uid)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.unit.schedulers.slurm.recorded import DELIMITER, KEY, recorded
 
 from hpcq.domain.errors import OutputParseError
-from hpcq.domain.jobs import NativeId, Observation, SubmissionKey
+from hpcq.domain.jobs import NativeId, Observation, SubmissionKey, Usage
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.schedulers.base import Listing
 from hpcq.schedulers.slurm import accounting
@@ -99,6 +99,13 @@ def test_history_incomplete_record() -> None:
     for seen in told("history-incomplete-at-first"):
         assert seen.state.is_final
         assert seen.name != "allocation"
+
+
+@pytest.mark.parametrize("case", ["killed", "no-such-output-directory"])
+def test_history_usage_not_told_yet(case: str) -> None:
+    (seen,) = told(f"history-{case}")
+    assert seen.end_time is not None
+    assert seen.usage == Usage(), "zeros that Slurm writes for want of figures"
 
 
 def test_history_usage_from_steps() -> None:
