@@ -8,6 +8,7 @@ import pytest
 from _pytest.nodeid import NodeId
 from tests.backends import AS_ORIGINAL
 from tests.databases import DATABASES, Database
+from tests.provider import Provider
 
 from hpcq.schedulers.testing.service import Service
 
@@ -128,3 +129,10 @@ def start_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
     yield start
     for service in started:
         service.stop()
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    """Run an OpenID Connect provider on loopback that can be told to hang, or to lie."""
+    with Provider() as provider:
+        yield provider

@@ -1,22 +1,13 @@
 """A service and an OpenID Connect provider that drips its answers, and comes back."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
-import pytest
-from tests.unit.auth.test_oidc import AUDIENCE, DISCOVERY, Provider
+from tests.provider import AUDIENCE, DISCOVERY, Provider
 
 from hpcq.schedulers.testing.service import Service
 from hpcq.schedulers.testing.waiting import until
-
-
-@pytest.fixture
-def provider() -> Iterator[Provider]:
-    provider = Provider()
-    yield provider
-    provider.server.shutdown()
-    provider.server.server_close()
 
 
 def test_provider_dripping_then_back(

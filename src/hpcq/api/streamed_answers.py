@@ -14,10 +14,18 @@ from starlette.types import Receive, Scope, Send
 
 from hpcq.api.context import Context
 from hpcq.api.guard import principal_now
+from hpcq.domain.errors import NotAuthorized
 from hpcq.domain.principals import Principal
 from hpcq.services.readers import Place
 
-__all__ = ["HEARTBEAT", "PlacedAnswer", "encode_event", "event_answer", "while_allowed"]
+__all__ = [
+    "HEARTBEAT",
+    "PlacedAnswer",
+    "encode_event",
+    "event_answer",
+    "while_allowed",
+    "while_unchanged",
+]
 
 _T = TypeVar("_T")
 
@@ -84,3 +92,15 @@ async def while_allowed(
             await check(await principal_now(request.scope, context))
             checked_at = clock()
         yield told
+
+
+def while_unchanged(
+    followed: AsyncIterator[_T], request: Request, context: Context, principal: Principal
+) -> AsyncIterator[_T]:
+    """Yield from what is followed, as long as its reader has the rights that it was begun with."""
+
+    async def check(now: Principal) -> None:
+        if now != principal:
+            raise NotAuthorized("The rights of the reader changed.")
+
+    return while_allowed(followed, request, context, check)

@@ -40,6 +40,7 @@ from hpcq.cli.texts import translated as _
 from hpcq.cli.waiting import exit_status, wait_for
 from hpcq.client import Client, Job
 from hpcq.client.answers import JobData, ResourceUsage
+from hpcq.domain.units import format_share
 
 __all__ = ["add_to", "charts", "fields", "headers", "is_of", "row"]
 
@@ -179,8 +180,8 @@ def fields(job: JobData) -> Iterable[tuple[str, Cell]]:
         (_("elapsed"), duration(job.elapsed)),
         (_("CPU time"), None if usage is None else duration(usage.cpu_seconds)),
         (_("most memory"), None if usage is None else gigabytes(usage.max_total_memory)),
-        (_("CPU efficiency"), None if efficiency is None else _percent(efficiency.cpu)),
-        (_("memory efficiency"), None if efficiency is None else _percent(efficiency.memory)),
+        (_("CPU efficiency"), None if efficiency is None else format_share(efficiency.cpu)),
+        (_("memory efficiency"), None if efficiency is None else format_share(efficiency.memory)),
         (_("directory"), job.working_directory),
         (_("script"), job.script_file),
         (_("arguments"), " ".join(job.args or ())),
@@ -194,10 +195,6 @@ def fields(job: JobData) -> Iterable[tuple[str, Cell]]:
 def _tasks(job: JobData) -> str:
     counts = {} if job.tasks is None else job.tasks.by_state
     return ", ".join(f"{count} {word}" for word, count in counts.items() if count)
-
-
-def _percent(share: float | None) -> str | None:
-    return None if share is None else f"{share:.0%}"
 
 
 def logs(

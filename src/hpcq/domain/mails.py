@@ -10,7 +10,7 @@ from hpcq.domain.explanation import explain, reason_code
 from hpcq.domain.jobs import JobRecord, MailEvent
 from hpcq.domain.outputs import output_path
 from hpcq.domain.states import FailureKind, JobState, ReasonCode
-from hpcq.domain.units import format_time
+from hpcq.domain.units import format_share, format_time
 
 __all__ = ["build_mail", "makes_mail"]
 
@@ -130,8 +130,8 @@ def _facts(state: JobState, event: Event, record: JobRecord) -> Iterator[tuple[s
     yield "Output / Saída", output_path(record, "stdout")
     yield "Errors / Erros", output_path(record, "stderr")
     if efficiency is not None:
-        yield "CPU used / CPU usada", _percent(efficiency.cpu)
-        yield "Memory used / Memória usada", _percent(efficiency.memory)
+        yield "CPU used / CPU usada", format_share(efficiency.cpu)
+        yield "Memory used / Memória usada", format_share(efficiency.memory)
     yield "uid", record.uid
 
 
@@ -143,10 +143,6 @@ def _explain_in_portuguese(record: JobRecord, event: Event) -> str | None:
     known = {"exit_code": event.data["exitCode"], "exit_signal": event.data["exitSignal"]}
     is_told = all(known[name] is not None for name in known if f"{{{name}}}" in sentence)
     return sentence.format_map(known) if is_told else None
-
-
-def _percent(share: float | None) -> str | None:
-    return None if share is None else f"{share:.0%}"
 
 
 def _line(value: object) -> str:

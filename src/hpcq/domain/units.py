@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 __all__ = [
     "GIBIBYTE",
     "format_clock",
+    "format_share",
     "format_time",
     "from_epoch",
     "gibibytes",
@@ -110,6 +111,15 @@ def format_local_time(moment: datetime) -> str:
     if moment.tzinfo is None:
         raise ValueError("a time without a zone cannot be put on the wire")
     return moment.astimezone().replace(tzinfo=None).isoformat()
+
+
+def format_share(share: float | None) -> str | None:
+    """Return a share of 1 in percent; None stays None.
+
+    >>> format_share(0.256)
+    '26%'
+    """
+    return None if share is None else f"{share:.0%}"
 
 
 def gibibytes(size_bytes: float | None) -> float | None:

@@ -1,6 +1,7 @@
 """Common parts of the built-in backends that drive a scheduler through its commands."""
 
 import asyncio
+import secrets
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar, Generic, TypeVar
@@ -21,6 +22,7 @@ __all__ = [
     "batches",
     "check_environment",
     "join_listings",
+    "new_delimiter",
 ]
 
 COMMAND_ENVIRONMENT = {"TZ": "UTC", "LC_ALL": "C.UTF-8"}
@@ -198,6 +200,11 @@ def batches(words: Iterable[_Word], size: int) -> Iterator[Sequence[_Word]]:
     unique = list(dict.fromkeys(words))
     for start in range(0, len(unique), size):
         yield unique[start : start + size]
+
+
+def new_delimiter() -> str:
+    """Return a delimiter of fields for the output of one command, with 64 random bits."""
+    return f"\x1f{secrets.token_hex(8)}\x1f"
 
 
 def join_listings(listings: Sequence[Listing]) -> Listing:

@@ -17,7 +17,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
-from hpcq.schedulers.pbs.parse import Reader, new_delimiter
+from hpcq.schedulers.command_line import new_delimiter
+from hpcq.schedulers.pbs.parse import Reader
 from hpcq.schedulers.pbs.qstat_job import Record
 from hpcq.schedulers.pbs.script import choose
 from hpcq.schedulers.pbs.settings import command_path

@@ -1,26 +1,18 @@
 """Requests with tokens of an OpenID Connect provider that hangs or is away."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
+from tests.provider import AUDIENCE, DISCOVERY, SECOND, Provider
 from tests.unit.api.conftest import App, running
-from tests.unit.auth.test_oidc import AUDIENCE, DISCOVERY, SECOND, Provider
 
 from hpcq.auth import oidc
 from hpcq.domain.principals import Method
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def provider() -> Iterator[Provider]:
-    provider = Provider()
-    yield provider
-    provider.server.shutdown()
-    provider.server.server_close()
 
 
 @pytest.fixture

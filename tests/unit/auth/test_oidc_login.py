@@ -3,11 +3,10 @@
 import asyncio
 import base64
 import hashlib
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.unit.auth.test_oidc import AUDIENCE, TOKENS, Provider
+from tests.provider import AUDIENCE, TOKENS, Provider
 
 from hpcq.auth import oidc
 from hpcq.auth.oidc import OidcVerifier
@@ -33,14 +32,6 @@ NONCE = (
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-@pytest.fixture
-def provider() -> Iterator[Provider]:
-    provider = Provider()
-    yield provider
-    provider.server.shutdown()
-    provider.server.server_close()
 
 
 def login_at(provider: Provider) -> OidcLogin:

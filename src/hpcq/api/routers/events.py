@@ -15,8 +15,14 @@ from hpcq.api.job_query import JobFilterQuery, criteria_of
 from hpcq.api.problems import responses
 from hpcq.api.requests import RequestModel
 from hpcq.api.routers.jobs import JobId
-from hpcq.api.streamed_answers import HEARTBEAT, encode_event, event_answer, while_allowed
-from hpcq.domain.errors import HpcqError, NotAuthorized, WrongState
+from hpcq.api.streamed_answers import (
+    HEARTBEAT,
+    encode_event,
+    event_answer,
+    while_allowed,
+    while_unchanged,
+)
+from hpcq.domain.errors import HpcqError, WrongState
 from hpcq.domain.events import Event, EventKind
 from hpcq.domain.job_filter import JobFilter
 from hpcq.domain.jobs import JobUid
@@ -104,13 +110,8 @@ async def list_events(
     """
     after = await context.events.start_of(_after(last_event_id, query))
     selection = _selection(context, query, await criteria_of(context.programs, query))
-
-    async def check(now: Principal) -> None:
-        if now != principal:
-            raise NotAuthorized("The rights of the reader changed.")
-
     place = context.event_readers.admit(principal)
-    allowed = while_allowed(context.events.follow(after), request, context, check)
+    allowed = while_unchanged(context.events.follow(after), request, context, principal)
     return event_answer(_events(allowed, selection, principal), place)
 
 

@@ -11,8 +11,7 @@ from fastapi.responses import Response
 from hpcq.api.context import Context, ContextDependency, PrincipalDependency
 from hpcq.api.problems import responses
 from hpcq.api.requests import NoQuery
-from hpcq.api.streamed_answers import encode_event, event_answer, while_allowed
-from hpcq.domain.errors import NotAuthorized
+from hpcq.api.streamed_answers import encode_event, event_answer, while_unchanged
 from hpcq.domain.jobs import JobUid
 from hpcq.domain.principals import Principal
 from hpcq.domain.units import format_time, now
@@ -58,14 +57,9 @@ async def follow_listing(
     `Last-Event-ID`. `jobs` holds in `jobs` those that came or changed, and in `gone` the `uid` of
     those that left the listing; `asOf` and `stale` tell the age of it all, and also come alone.
     """
-
-    async def check(now_asks: Principal) -> None:
-        if now_asks != principal:
-            raise NotAuthorized("The rights of the reader changed.")
-
     place = context.event_readers.admit(principal)
     changes = _changes(context, principal, last_event_id)
-    return event_answer(while_allowed(changes, request, context, check), place)
+    return event_answer(while_unchanged(changes, request, context, principal), place)
 
 
 async def _changes(

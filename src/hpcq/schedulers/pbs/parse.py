@@ -12,7 +12,6 @@ OpenPBS's qstat.c).
 """
 
 import re
-import secrets
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -26,16 +25,11 @@ from hpcq.schedulers.pbs.qstat_job import Record, record_of
 from hpcq.schedulers.pbs_family.text import parse_text_records
 from hpcq.schedulers.pbs_family.values import parse_job_id, read_job_id, restored
 
-__all__ = ["Answer", "Reader", "new_delimiter", "read_text"]
+__all__ = ["Answer", "Reader", "read_text"]
 
 _HEADING = re.compile(rb"^[ \t]*Job Id: ", re.MULTILINE)
 _ESCAPE = re.compile(r"\\([\\nf])")
 _ESCAPED = {"\\": "\\", "n": "\n", "f": "\f"}
-
-
-def new_delimiter() -> str:
-    """Return a delimiter for one call of ``qstat``, with 64 random bits."""
-    return f"\x1f{secrets.token_hex(8)}\x1f"
 
 
 @dataclass(frozen=True, slots=True)

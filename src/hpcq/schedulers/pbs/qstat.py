@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.execution.protocol import Completed
 from hpcq.schedulers.base import Listing, ParseFailure
-from hpcq.schedulers.command_line import CommandLine, batches
+from hpcq.schedulers.command_line import CommandLine, batches, new_delimiter
 from hpcq.schedulers.pbs import parse, submit
 from hpcq.schedulers.pbs.arrays import as_task, whole_of
 from hpcq.schedulers.pbs.errors import check_qstat, lacks_dsv, lacks_history
@@ -94,7 +94,7 @@ class Qstat:
     ) -> parse.Answer | None:
         """Ask in the delimiter format; None where ``qstat`` does not know it."""
         while self._knows_dsv:
-            delimiter = parse.new_delimiter()
+            delimiter = new_delimiter()
             groups = self._groups_ids and bool(words) and not tasks
             done = await self._run(
                 submit.build_qstat(words, delimiter, history=history, tasks=tasks, grouped=groups)

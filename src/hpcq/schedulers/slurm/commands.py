@@ -34,7 +34,6 @@ __all__ = [
     "build_scancel",
     "build_scancel_tasks",
     "build_usage",
-    "new_delimiter",
     "new_marks",
 ]
 
@@ -153,11 +152,6 @@ def new_marks() -> Marks:
     """Return marks with 64 random bits, the same for both."""
     secret = secrets.token_hex(8)
     return Marks(free=f"\x1e{secret}\x1e", end=f"\x1d{secret}\x1d")
-
-
-def new_delimiter() -> str:
-    """Return a field delimiter for one call of sacct, with 64 random bits."""
-    return f"\x1f{secrets.token_hex(8)}\x1f"
 
 
 def build_listing(marks: Marks) -> tuple[tuple[str, ...], dict[str, str]]:

@@ -12,7 +12,7 @@ from hpcq.domain.jobs import NativeId, Observation, SubmissionKey
 from hpcq.domain.states import FailureKind
 from hpcq.schedulers.base import Listing
 from hpcq.schedulers.command_errors import ErrorKind
-from hpcq.schedulers.command_line import CommandLine
+from hpcq.schedulers.command_line import CommandLine, new_delimiter
 from hpcq.schedulers.slurm import commands, fields, parse
 from hpcq.schedulers.slurm.accounting import (
     AccountedJobs,
@@ -63,7 +63,7 @@ class History:
         queue = await self._cli.check_output(argv, extra_environment=environment, listing=True)
         native_id = parse.find_key(queue, key, self._marks)
         if native_id is None:
-            delimiter = commands.new_delimiter()
+            delimiter = new_delimiter()
             stdout = await self._sacct(
                 commands.build_find_in_accounting(delimiter, run_as or owner)
             )
@@ -135,7 +135,7 @@ class History:
         )
 
     async def _ask(self, ids: Sequence[NativeId], wanted: Sequence[NativeId]) -> AccountedJobs:
-        delimiter = commands.new_delimiter()
+        delimiter = new_delimiter()
         stdout = await self._sacct(commands.build_history(ids, delimiter))
         return await asyncio.to_thread(parse_history, stdout, delimiter, wanted)
 

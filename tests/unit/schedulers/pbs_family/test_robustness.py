@@ -10,10 +10,11 @@ from tests.fakebin.pbs.output import render_dsv
 from hpcq.domain.errors import HpcqError
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.execution.protocol import Completed
+from hpcq.schedulers.command_line import new_delimiter
 from hpcq.schedulers.pbs import accounting as pbs_accounting
 from hpcq.schedulers.pbs import cluster as pbs_cluster
 from hpcq.schedulers.pbs import errors as pbs_errors
-from hpcq.schedulers.pbs.parse import Answer, Reader, new_delimiter, read_text
+from hpcq.schedulers.pbs.parse import Answer, Reader, read_text
 from hpcq.schedulers.pbs_family.text import parse_text_records
 from hpcq.schedulers.pbs_family.values import hosts_in, parse_job_id, path_of, printable, slots_in
 from hpcq.schedulers.torque import accounting as torque_accounting

@@ -74,7 +74,7 @@ def answer(stdout: str = "", stderr: str = "", exit_code: int = 0) -> Completed:
 @pytest.fixture(autouse=True)
 def _marks_of_the_recordings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "new_marks", lambda: MARKS)
-    monkeypatch.setattr(commands, "new_delimiter", lambda: DELIMITER)
+    monkeypatch.setattr("hpcq.schedulers.slurm.history.new_delimiter", lambda: DELIMITER)
 
 
 def backend(runner: Recorded) -> SlurmBackend:
