@@ -11,7 +11,7 @@ import pytest
 __all__ = ["pytest_configure"]
 
 # Of the whole run on two cores that nobody else uses, where none was made before.
-_SECONDS_OF_A_TEST = 0.35
+_SECONDS_OF_A_TEST = 0.18
 _TELLS_EVERY_SECONDS = 30.0
 _LONGEST = 15
 _KEPT = "progress/seconds-of-a-test"
@@ -35,6 +35,7 @@ class _Progress:
         self._tests = 0
         self._done = 0
         self._failed = 0
+        self._needs = 0.0
         self._seconds: defaultdict[str, float] = defaultdict(float)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -58,7 +59,10 @@ class _Progress:
             spent = self._told - self._began
             line = f"{_minutes(spent)}: {self._done} of {self._tests} tests, {self._failed} failed"
             if self._done >= _TELLING_TESTS:
-                left = spent / self._done * (self._tests - self._done)
+                # The longest tests are begun first: what is over tells too much of the rest.
+                left = self._needs - spent
+                if left <= 0:
+                    left = spent / self._done * (self._tests - self._done)
                 line += f"; about {_minutes(left)} left"
             self._tell(line)
 
@@ -80,8 +84,8 @@ class _Progress:
         self._tests = tests
         kept = None if self._config.cache is None else self._config.cache.get(_KEPT, None)
         basis = "two free cores" if kept is None else "this machine, as the last time"
-        needs = _minutes(tests * (kept or _SECONDS_OF_A_TEST))
-        self._tell(f"{tests} tests: about {needs} on {basis}")
+        self._needs = tests * (kept or _SECONDS_OF_A_TEST)
+        self._tell(f"{tests} tests: about {_minutes(self._needs)} on {basis}")
 
     def _tell(self, line: str) -> None:
         self._reporter.ensure_newline()
