@@ -23,6 +23,7 @@ from hpcq.execution.local import LocalRunner
 from hpcq.schedulers.base import SchedulerOptions
 from hpcq.schedulers.slurm.backend import SlurmBackend, create
 from hpcq.schedulers.slurm.settings import SlurmSettings
+from hpcq.schedulers.testing.jobs import own_words
 from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, eventually
 
 pytestmark = pytest.mark.slurm
@@ -279,7 +280,7 @@ def test_output_path_same_as_details(slurm: SlurmBackend, tmp_path: Path, name: 
 
     seen = asyncio.run(main())
     assert Path(seen.stdout_path or "").read_text() == "out\n"
-    assert Path(seen.stderr_path or "").read_text() == "err\n"
+    assert own_words(Path(seen.stderr_path or "")) == "err\n"
     assert (seen.stdout_path or "").endswith(f".o{seen.native_id}")
 
 

@@ -55,7 +55,7 @@ async def test_samples_roundtrip(store: Store) -> None:
     first, second = await store.jobs.samples(record.uid)
     assert first == Usage(sampled_at=T0 + timedelta(seconds=3), **FULL)
     assert second.cpu_seconds == 2.0
-    assert second.io_bytes is None
+    assert (second.memory_bytes, second.io_bytes) == (None, FULL["io_bytes"])
     (other,) = await add(store, [job(2)])
     assert await store.jobs.samples(other.uid) == []
 

@@ -1,5 +1,6 @@
 """Studies to submit, and a client that follows them; shared by all black-box suites."""
 
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,15 @@ import httpx
 from hpcq.schedulers.testing.service import Service
 from hpcq.schedulers.testing.waiting import until
 
-__all__ = ["RECORD_ARGUMENTS", "RECORD_ENVIRONMENT", "Jobs", "Json", "Study", "assert_problem"]
+__all__ = [
+    "RECORD_ARGUMENTS",
+    "RECORD_ENVIRONMENT",
+    "Jobs",
+    "Json",
+    "Study",
+    "assert_problem",
+    "own_words",
+]
 
 Json = dict[str, Any]
 
@@ -19,6 +28,17 @@ RECORD_ARGUMENTS = (
     "/bin/mv argv.part argv\n"
 )
 RECORD_ENVIRONMENT = "/bin/cat /proc/$$/environ > environ.part\n/bin/mv environ.part environ\n"
+
+
+def own_words(output: Path | str) -> str:
+    """Return what a job wrote, without the line that slurmstepd adds on a slow machine.
+
+    Args:
+        output: a file of its output or errors, or the text of one.
+    """
+    text = output.read_text() if isinstance(output, Path) else output
+    added = r"^slurmstepd-\S+: error: no task list created!\n"
+    return re.sub(added, "", text, flags=re.MULTILINE)
 
 
 class Study:

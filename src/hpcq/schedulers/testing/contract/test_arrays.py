@@ -5,7 +5,7 @@ from pathlib import Path
 
 from hpcq.domain.actions import Action
 from hpcq.schedulers.testing.backend import Backend
-from hpcq.schedulers.testing.jobs import Jobs, Json, Study, assert_problem
+from hpcq.schedulers.testing.jobs import Jobs, Json, Study, assert_problem, own_words
 from hpcq.schedulers.testing.service import Service
 
 NUMBER = 'task="$HPCQ_ARRAY_TASK_ID"\n'
@@ -276,7 +276,7 @@ def test_task_output_path_with_number(
         assert job["stdoutPath"] == f"{study.directory}/many-{array}_{number}.log"
         assert job["stderrPath"] == f"{study.directory}/{number}, {array}"
         read = {
-            stream: service.client.get(f"/jobs/{task}/output?stream={stream}").text
+            stream: own_words(service.client.get(f"/jobs/{task}/output?stream={stream}").text)
             for stream in ("stdout", "stderr")
         }
         assert read == {"stdout": f"{number}\n", "stderr": f"error {number}\n"}

@@ -16,7 +16,7 @@ import pytest
 
 from hpcq.schedulers.testing.backend import Backend
 from hpcq.schedulers.testing.contract.hostile import UNSENDABLE, file_name, pairs, values
-from hpcq.schedulers.testing.jobs import Jobs, Json, Study, assert_problem
+from hpcq.schedulers.testing.jobs import Jobs, Json, Study, assert_problem, own_words
 from hpcq.schedulers.testing.service import INSTALLATION, Service
 
 CANARY = "HPCQ_CANARY"
@@ -201,7 +201,7 @@ def test_hostile_paths_used_as_given(attempts: list[Attempt]) -> None:
         for stream in ("stdout", "stderr"):
             path = attempt.fields.get(f"{stream}Path")
             if path is not None:
-                assert Path(path).read_text() == f"to {stream}\n", path
+                assert own_words(Path(path)) == f"to {stream}\n", path
 
 
 def test_hostile_values_refusal_count_and_reason(attempts: list[Attempt]) -> None:

@@ -1,22 +1,15 @@
 """Scripts: what is checked before they are submitted, what they decide, and where output goes."""
 
-import re
 from pathlib import Path
 
 import pytest
 
 from hpcq.schedulers.testing.backend import Backend
-from hpcq.schedulers.testing.jobs import Jobs, Study, assert_problem
+from hpcq.schedulers.testing.jobs import Jobs, Study, assert_problem, own_words
 from hpcq.schedulers.testing.service import Service
 
 SPEAKS = "echo to stdout\necho to stderr >&2\n"
 FOLDERS = ["PLD +20%Norte", "100%j", "back\\slash", "two  blanks", "São José", "%x%%"]
-
-
-def _written(path: Path) -> str:
-    """Return what a job wrote, without the one line that slurmstepd adds on a slow machine."""
-    added = r"^slurmstepd-\S+: error: no task list created!\n"
-    return re.sub(added, "", path.read_text(), flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -29,7 +22,7 @@ def test_output_folder_odd_names(jobs: Jobs, study: Study, folder: str) -> None:
     assert job["state"] == "DONE"
     assert paths == (told["stdoutPath"], told["stderrPath"])
     assert paths == (f"{odd.directory}/run.o{job_id}", f"{odd.directory}/run.e{job_id}")
-    assert [_written(Path(path)) for path in paths] == ["to stdout\n", "to stderr\n"]
+    assert [own_words(Path(path)) for path in paths] == ["to stdout\n", "to stderr\n"]
 
 
 def test_output_path_relative(jobs: Jobs, study: Study) -> None:
@@ -39,7 +32,7 @@ def test_output_path_relative(jobs: Jobs, study: Study) -> None:
     job = jobs.ended(job_id)
     out, err = study.directory / "100% logs" / "out", study.directory / "err"
     assert (job["state"], job["stdoutPath"], job["stderrPath"]) == ("DONE", str(out), str(err))
-    assert (_written(out), _written(err)) == ("to stdout\n", "to stderr\n")
+    assert (own_words(out), own_words(err)) == ("to stdout\n", "to stderr\n")
 
 
 @pytest.mark.parametrize(
@@ -66,7 +59,7 @@ def test_output_path_patterns(
     expected = file.format(id=job_id)
     assert (job["state"], paths) == ("DONE", (told["stdoutPath"], told["stderrPath"]))
     assert paths == (f"{folder}/{expected}", f"{study.directory}/err {expected}")
-    assert [_written(Path(path)) for path in paths] == ["to stdout\n", "to stderr\n"]
+    assert [own_words(Path(path)) for path in paths] == ["to stdout\n", "to stderr\n"]
     assert service.client.get(f"/jobs/{job_id}/output?stream=stdout").text == "to stdout\n"
 
 
@@ -82,7 +75,7 @@ def test_output_both_streams_one_file(jobs: Jobs, study: Study, stderr: str) -> 
     script = study.script(SPEAKS * 3)
     job_id = jobs.submit(study.job(script, stdoutPath="both", stderrPath=stderr))
     assert jobs.ended(job_id)["state"] == "DONE"
-    assert _written(study.directory / "both") == "to stdout\nto stderr\n" * 3
+    assert own_words(study.directory / "both") == "to stdout\nto stderr\n" * 3
 
 
 def test_output_both_streams_one_file_with_job_id(jobs: Jobs, study: Study) -> None:
@@ -91,7 +84,7 @@ def test_output_both_streams_one_file_with_job_id(jobs: Jobs, study: Study) -> N
     job = jobs.ended(job_id)
     assert job["state"] == "DONE"
     assert job["stderrPath"] == job["stdoutPath"] == f"{study.directory}/20%-{job_id}"
-    assert _written(Path(job["stdoutPath"])) == "to stdout\nto stderr\n" * 3
+    assert own_words(Path(job["stdoutPath"])) == "to stdout\nto stderr\n" * 3
 
 
 def test_script_dos_line_ends(service: Service, study: Study) -> None:
@@ -118,8 +111,8 @@ def test_script_directives_where_request_silent(jobs: Jobs, study: Study, backen
     out = "theirs.out" if is_heard else f"study.o{job_id}"
     assert (job["state"], job["name"]) == ("DONE", "theirs" if is_heard else "study")
     assert job["stdoutPath"] == f"{study.directory}/{out}"
-    assert _written(Path(job["stdoutPath"])) == "to stdout\n"
-    assert _written(Path(job["stderrPath"])) == "to stderr\n"
+    assert own_words(Path(job["stdoutPath"])) == "to stdout\n"
+    assert own_words(Path(job["stderrPath"])) == "to stderr\n"
 
 
 def test_script_directives_overridden_by_request(
