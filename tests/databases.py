@@ -104,6 +104,11 @@ BACK_TO_0004 = (
         f"DROP TABLE {table}"
         for table in ("finished_jobs", "queue_samples", "deliveries", "webhooks", "sessions")
     ),
+    "DROP TABLE tokens",
+    "CREATE TABLE tokens (id VARCHAR(16) NOT NULL PRIMARY KEY, deployment_id INTEGER NOT NULL "
+    'REFERENCES deployments (id), hash VARCHAR(64) NOT NULL, "user" VARCHAR NOT NULL, role '
+    "VARCHAR NOT NULL, scopes VARCHAR, created_at FLOAT NOT NULL, expires_at FLOAT, revoked_at "
+    "FLOAT, UNIQUE (hash))",
     "DROP INDEX jobs_by_array",
     "ALTER TABLE jobs DROP COLUMN array_uid",
     "ALTER TABLE jobs DROP COLUMN task_state",

@@ -21,7 +21,7 @@ __all__ = [
     "webhooks",
 ]
 
-HEAD = "0010"
+HEAD = "0011"
 """The newest migration. A database that is there needs no migrating, nor the library for it."""
 
 metadata = sa.MetaData()
@@ -176,13 +176,14 @@ tokens = sa.Table(
     metadata,
     sa.Column("id", sa.String(16), primary_key=True, comment="names it where it must not be told"),
     _deployment(),
-    sa.Column("hash", sa.String(64), nullable=False, unique=True, comment="SHA-256 of the token"),
+    sa.Column("hash", sa.String(64), nullable=False, comment="SHA-256 of the token"),
     sa.Column("user", sa.String, nullable=False),
     sa.Column("role", sa.String, nullable=False),
     sa.Column("scopes", sa.String, comment="separated by blanks; null for all of the role"),
     sa.Column("created_at", _SECONDS, nullable=False, comment="epoch seconds"),
     sa.Column("expires_at", _SECONDS, comment="epoch seconds; null for never"),
     sa.Column("revoked_at", _SECONDS, comment="epoch seconds"),
+    sa.UniqueConstraint("deployment_id", "hash", name="tokens_by_hash"),
 )
 
 sessions = sa.Table(

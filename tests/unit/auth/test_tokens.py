@@ -1,6 +1,7 @@
 """The token of the operator in the state directory."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,12 +23,18 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[TokenStore]:
-    database = Database(f"sqlite:///{tmp_path / 'jobs.sqlite3'}", Deployment("1", "FAKE"))
+@asynccontextmanager
+async def opened(folder: Path, scheduler: str) -> AsyncIterator[TokenStore]:
+    database = Database(f"sqlite:///{folder / 'jobs.sqlite3'}", Deployment("1", scheduler))
     await database.open()
     yield TokenStore(database)
     await database.close()
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[TokenStore]:
+    async with opened(tmp_path, "FAKE") as store:
+        yield store
 
 
 async def kept(store: TokenStore, path: Path) -> str:
@@ -48,6 +55,25 @@ async def test_operator_token_created_once(store: TokenStore, tmp_path: Path) ->
     assert await kept(store, path) == first
     assert (await TokenVerifier(store, now).verify(first)).role is Role.OPERATOR
     assert len(await store.all()) == 1
+
+
+async def test_operator_token_after_change_of_scheduler(tmp_path: Path) -> None:
+    path = tmp_path / "operator.token"
+    async with opened(tmp_path, "FAKE") as store:
+        first = await kept(store, path)
+    async with opened(tmp_path, "OTHER") as store:
+        assert await kept(store, path) == first
+        [token] = await store.all()
+        await store.revoke(token.token_id, now())
+        second = await kept(store, path)
+        assert second != first
+        with pytest.raises(NotAuthenticated, match="revoked"):
+            await TokenVerifier(store, now).verify(first)
+    async with opened(tmp_path, "FAKE") as store:
+        assert await kept(store, path) == second
+        # It was revoked with the other scheduler alone.
+        for text in (first, second):
+            assert (await TokenVerifier(store, now).verify(text)).role is Role.OPERATOR
 
 
 async def test_operator_token_revoked(

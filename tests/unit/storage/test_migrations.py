@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -178,6 +179,34 @@ async def test_migration_then_changes(database: Place) -> None:
             )
             assert changed is not None
             assert changed.revision == listed["queued"].revision + 1
+
+
+async def test_migration_0010_tokens_kept(database: Place) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with tool(database.url) as connection:
+        config.attributes.update(connection=connection, deployment=DEPLOYMENT)
+        command.upgrade(config, "0010")
+        connection.exec_driver_sql(
+            "INSERT INTO tokens VALUES ('a1', 1, 'abc', 'ana', 'user', NULL, 1, NULL, NULL)"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO sessions VALUES ('def', 1, 'ana', 'user', NULL, 'token', 'a1', 1, 2)"
+        )
+    async with opened(database.url):
+        pass
+    with tool(database.url) as connection:
+        same = "INSERT INTO tokens VALUES ('{}', {}, 'abc', 'ana', 'user', NULL, 1, NULL, NULL)"
+        connection.exec_driver_sql(
+            "INSERT INTO deployments (id, cluster_id, scheduler, last_event, last_change) "
+            "VALUES (7, '2', 'FAKE', 0, 0)"
+        )
+        connection.exec_driver_sql(same.format("a2", 7))
+        joined = "SELECT tokens.id FROM sessions JOIN tokens ON tokens.id = token_id"
+        assert connection.exec_driver_sql(joined).scalars().all() == ["a1"]
+        with pytest.raises(sa.exc.IntegrityError):
+            connection.exec_driver_sql(same.format("a3", 7))
+        connection.rollback()
 
 
 async def test_migration_failed_rolled_back(database: Place) -> None:
