@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 from tests.browser.conftest import Reader, submit
 from tests.client.cutting import cutting
 
@@ -273,6 +273,19 @@ def test_hostile_job_again_same_arguments(service: Service, reader: Reader) -> N
     expect(page.get_by_role("heading", name="again")).to_be_visible()
     (again,) = service.client.get("/jobs", params={"name": "again"}).json()
     assert again["args"] == args
+
+
+def test_submit_again_typed_text_kept(service: Service, reader: Reader) -> None:
+    job = submit(service, name="first")
+    page = reader(service, "#/submit")
+    held: list[Route] = []
+    page.route(f"**/jobs/{job['uid']}", held.append)
+    page.evaluate(f"location.hash = '#/submit?from={job['uid']}'")
+    # Nothing can be typed that the job's own values would take the place of.
+    expect(page.get_by_text("Loading …")).to_be_visible()
+    expect(page.get_by_label("Name")).to_have_count(0)
+    held[0].continue_()
+    expect(page.get_by_label("Name")).to_have_value("first")
 
 
 def test_hostile_file_names(service: Service, reader: Reader) -> None:

@@ -24,6 +24,7 @@ export function SubmitView({ route }: { route: Route }) {
   const [isSending, setSending] = useState(false);
   const fields = useCluster()?.capabilities.fields ?? [];
   const from = route.query.get("from");
+  const [filledFrom, setFilledFrom] = useState<string | null>(null);
 
   useEffect(() => {
     get<Program[]>("/programs").then(
@@ -37,7 +38,9 @@ export function SubmitView({ route }: { route: Route }) {
   }, []);
   useEffect(() => {
     if (from)
-      get<Job>(`/jobs/${encodeURIComponent(from)}`).then((job) => setForm(formOf(job)), setProblem);
+      get<Job>(`/jobs/${encodeURIComponent(from)}`)
+        .then((job) => setForm(formOf(job)), setProblem)
+        .finally(() => setFilledFrom(from));
   }, [from]);
 
   const versions = useMemo(
@@ -93,6 +96,13 @@ export function SubmitView({ route }: { route: Route }) {
       onInput={(event) => set({ [name]: event.currentTarget.value })}
     />
   );
+  if (from && filledFrom !== from)
+    return (
+      <main id="content" class="wide" tabIndex={-1}>
+        <h1>{words.title}</h1>
+        <p class="empty">{t.loading}</p>
+      </main>
+    );
   return (
     <main id="content" class="wide" tabIndex={-1}>
       <div class="title">
