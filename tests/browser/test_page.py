@@ -279,7 +279,7 @@ def test_submit_again_typed_text_kept(service: Service, reader: Reader) -> None:
     job = submit(service, name="first")
     page = reader(service, "#/submit")
     held: list[Route] = []
-    page.route(f"**/jobs/{job['uid']}", held.append)
+    page.route(f"**/jobs/{job['uid']}", lambda route: held.append(route))
     page.evaluate(f"location.hash = '#/submit?from={job['uid']}'")
     # Nothing can be typed that the job's own values would take the place of.
     expect(page.get_by_text("Loading …")).to_be_visible()
