@@ -119,7 +119,7 @@ def test_doctor_port_taken(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         found = mistake(tmp_path, PORT=str(other.getsockname()[1]))
     assert found.part == "address"
-    assert found.text.startswith("Another program listens on 127.0.0.1:")
+    assert found.text.startswith("What listens on 127.0.0.1:")
 
 
 @pytest.mark.parametrize("verdict", [Verdict.PROBLEM, Verdict.WARNING])
@@ -137,14 +137,37 @@ def test_doctor_commands_missing(tmp_path: Path) -> None:
     assert "SCHEDULER_PATH" in (found.remedy or "")
 
 
+def test_doctor_command_forbidden(tmp_path: Path) -> None:
+    command = tmp_path / "bin" / "squeue"
+    command.parent.mkdir()
+    command.touch(0o600)
+    settings = {"SCHEDULER": "SLURM", "SCHEDULER_PATH": str(command.parent)}
+    found = mistake(tmp_path, *AFTER_VERSION, **settings)
+    assert found.text == f"This account may not run {command}."
+    assert f"`ls -l {command}`" in (found.remedy or "")
+
+
 def test_doctor_service_running(tmp_path: Path) -> None:
     with Service(tmp_path / "service", {"SCHEDULER": "LOCAL"}) as service:
         state = {"STATE_DIRECTORY": str(service.state_directory), "HPCQ_URL": service.url}
         found = examined(tmp_path, "--job", PORT=str(service.port), **state)
     assert {one.verdict for one in found} == {Verdict.GOOD}
     texts = {one.part: one.text for one in found}
-    assert texts["address"] == f"The service of conformance runs on 127.0.0.1:{service.port}."
+    assert (
+        texts["address"]
+        == f"The service of the cluster conformance runs on 127.0.0.1:{service.port}."
+    )
     assert texts["job"].startswith("The job 1 has run within")
+
+
+def test_doctor_service_of_other_scheduler(tmp_path: Path) -> None:
+    with Service(tmp_path / "service", {"SCHEDULER": "LOCAL"}) as service:
+        state = {"STATE_DIRECTORY": str(service.state_directory)}
+        found = examined(tmp_path, PORT=str(service.port), SCHEDULER="TORQUE", **state)
+    (address,) = [one for one in found if one.part == "address"]
+    assert address.verdict is Verdict.WARNING
+    assert address.text.endswith(f":{service.port} runs with SCHEDULER=LOCAL.")
+    assert "systemctl restart" in (address.remedy or "")
 
 
 @pytest.mark.sge

@@ -255,12 +255,21 @@ def _address(settings: Settings) -> Iterator[Finding]:
             return
         running = _service_at(url)
         if running is None:
-            text = _("Another program listens on {shown}.").format(shown=shown)
-            remedy = _("Choose another PORT, or stop it; `ss -ltnp`, as root, names it.")
-            yield _problem(part, text, remedy)
+            text = _("What listens on {shown} does not answer as this service.")
+            remedy = _(
+                "Choose another PORT, or stop it: `ss -ltnp`, as root, names it. If it is this"
+                " service, its log tells more: `journalctl -u hpc-queue-api`."
+            )
+            yield _problem(part, text.format(shown=shown), remedy)
             return
-        text = _("The service of {cluster} runs on {shown}.")
-        yield _good(part, text.format(cluster=running, shown=shown))
+        cluster, scheduler = running
+        if scheduler not in ("", settings.scheduler.upper()):
+            text = _("The service on {shown} runs with SCHEDULER={scheduler}.")
+            remedy = _("Restart it, as with `systemctl restart hpc-queue-api`.")
+            yield _warning(part, text.format(shown=shown, scheduler=scheduler), remedy)
+            return
+        text = _("The service of the cluster {cluster} runs on {shown}.")
+        yield _good(part, text.format(cluster=cluster, shown=shown))
         return
     yield _good(part, _("{shown} is free.").format(shown=shown))
 
@@ -275,13 +284,14 @@ def _try_address(host: str, port: int) -> None:
     open_socket(host, port).close()
 
 
-def _service_at(url: str) -> str | None:
-    """Return what a service calls its cluster; None if none answers."""
+def _service_at(url: str) -> tuple[str, str] | None:
+    """Return the cluster of a service and its scheduler; None if none answers."""
     try:
         with Client(url, patience=0, timeout=5) as client:
-            return client.cluster().cluster_id
+            cluster = client.cluster()
+            return cluster.cluster_id, cluster.scheduler.upper()
     except Problem:
-        return "?"  # it does not know us
+        return "?", ""  # it does not know us
     except ClientError:
         return None
 
@@ -373,6 +383,10 @@ def _questions(
         if not names:
             text = _("None of {count} queues is open.").format(count=len(found))
             return _warning(_("queues"), text, _("Open one, or no job will start."))
+        nodes = await backend.nodes()
+        if nodes and not any(node.is_up for node in nodes):
+            text = _("None of {count} nodes takes jobs.").format(count=len(nodes))
+            return _warning(_("queues"), text, _("Bring one back, or no job will start."))
         return _good(_("queues"), _("Open queues: {names}.").format(names=", ".join(names)))
 
     async def accounting() -> Finding:

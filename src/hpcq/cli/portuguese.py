@@ -400,12 +400,37 @@ SENTENCES: Mapping[str, str] = {
     "Set HOST and PORT to an address of this machine.": (
         "Dê a HOST e PORT um endereço desta máquina."
     ),
-    "Another program listens on {shown}.": "Outro programa escuta em {shown}.",
-    "Choose another PORT, or stop it; `ss -ltnp`, as root, names it.": (
-        "Escolha outra PORT, ou pare-o; `ss -ltnp`, como root, diz qual é."
+    "What listens on {shown} does not answer as this service.": (
+        "O que escuta em {shown} não responde como este serviço."
     ),
-    "The service of {cluster} runs on {shown}.": (
-        "O serviço de {cluster} está em execução em {shown}."
+    "Choose another PORT, or stop it: `ss -ltnp`, as root, names it. If it is this service, its "
+    "log tells more: `journalctl -u hpc-queue-api`.": (
+        "Escolha outra PORT, ou pare-o: `ss -ltnp`, como root, diz qual é. Se for este serviço, o "
+        "seu log diz mais: `journalctl -u hpc-queue-api`."
+    ),
+    "The service on {shown} runs with SCHEDULER={scheduler}.": (
+        "O serviço em {shown} está em execução com SCHEDULER={scheduler}."
+    ),
+    "Restart it, as with `systemctl restart hpc-queue-api`.": (
+        "Reinicie-o, por exemplo com `systemctl restart hpc-queue-api`."
+    ),
+    "The service of the cluster {cluster} runs on {shown}.": (
+        "O serviço do cluster {cluster} está em execução em {shown}."
+    ),
+    "None of {count} nodes takes jobs.": "Nenhum dos {count} nós aceita jobs.",
+    "Bring one back, or no job will start.": "Traga um de volta, ou nenhum job começará.",
+    "Start munge (`systemctl start munge`), and let {account} reach its socket in /run/munge.": (
+        "Inicie o munge (`systemctl start munge`), e deixe {account} alcançar o socket dele em "
+        "/run/munge."
+    ),
+    "Let {account} read slurm.conf, and the folder that it is in.": (
+        "Deixe {account} ler o slurm.conf, e a pasta em que ele está."
+    ),
+    "Correct slurm.conf until `scontrol ping` answers {account}.": (
+        "Corrija o slurm.conf até que `scontrol ping` responda a {account}."
+    ),
+    "Let {account} run it: `ls -l {path}` shows who may.": (
+        "Deixe {account} executá-lo: `ls -l {path}` mostra quem pode."
     ),
     "{shown} is free.": "{shown} está livre.",
     "database": "banco de dados",

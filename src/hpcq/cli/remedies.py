@@ -28,6 +28,16 @@ _TO_REACH = {
         " of the cell names its machine."
     ),
 }
+# What these words of its commands mean, in this order.
+_TO_REACH_SLURM = {
+    "munge": _(
+        "Start munge (`systemctl start munge`), and let {account} reach its socket in /run/munge."
+    ),
+    "unable to read": _("Let {account} read slurm.conf, and the folder that it is in."),
+    "Unable to process configuration file": _(
+        "Correct slurm.conf until `scontrol ping` answers {account}."
+    ),
+}
 _TO_REACH_ANY = _("Start it, or point its commands to it: they have to answer {account} here.")
 _TO_ALLOW = {
     "SLURM": _(
@@ -59,6 +69,9 @@ def remedy_for(error: HpcqError, scheduler: str) -> str:
         scheduler: the name of the backend that was asked.
     """
     if isinstance(error, CommandMissing):
+        if error.forbidden is not None:
+            text = _("Let {account} run it: `ls -l {path}` shows who may.")
+            return text.format(account=account_name(os.geteuid()), path=error.forbidden)
         return _(
             "Put the folder of the scheduler's commands into SCHEDULER_PATH: without the command"
             " itself, and several with : between them."
@@ -70,6 +83,9 @@ def remedy_for(error: HpcqError, scheduler: str) -> str:
         remedy = _TO_ALLOW.get(scheduler, _TO_ALLOW_ANY)
     elif is_away(error):
         remedy = _TO_REACH.get(scheduler, _TO_REACH_ANY)
+        if scheduler == "SLURM":
+            said = error.detail + (getattr(error, "scheduler_message", None) or "")
+            remedy = next((r for words, r in _TO_REACH_SLURM.items() if words in said), remedy)
     else:
         remedy = _("Run `{command}` as {account} to see more; then correct the scheduler.")
     return remedy.format(

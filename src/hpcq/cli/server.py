@@ -5,6 +5,7 @@ import functools
 import getpass
 import ipaddress
 import logging
+import os
 import socket
 import sys
 
@@ -120,6 +121,8 @@ class _Server(uvicorn.Server):
                     f'"Authorization: Bearer $(cat {self._settings.operator_token})" '
                     f"{curl}/jobs"
                 )
+        if self.started:
+            _tell_systemd("READY=1")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for listener in sockets or ():
@@ -134,6 +137,15 @@ class _Server(uvicorn.Server):
         if counter % 10 == 0:
             self._connections.check_times(asyncio.get_running_loop().time())
         return await super().on_tick(counter)
+
+
+def _tell_systemd(state: str) -> None:
+    """Tell the unit's manager a state, where the unit is of ``Type=notify`` (sd_notify(3))."""
+    address = os.environ.pop("NOTIFY_SOCKET", None)
+    if address is not None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            # Names in the abstract name space begin with a zero byte.
+            manager.sendto(state.encode(), address.replace("@", "\0", 1))
 
 
 def _warn_of_open_address(host: str, port: int) -> None:

@@ -433,4 +433,10 @@ class CircuitOpen(SchedulerUnavailable):
 
 
 class CommandMissing(CircuitOpen):
-    """A scheduler's command could not be started at all."""
+    """A scheduler's command could not be started at all.
+
+    Attributes:
+        forbidden: the path of the command if it is there, and this account may not run it.
+    """
+
+    forbidden: str | None = None

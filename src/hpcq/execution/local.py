@@ -267,6 +267,11 @@ def _locate(command: Command) -> str:
     search_path = command.search_path or command.env.get("PATH")
     program = shutil.which(command.argv[0], path=search_path)
     if program is None:
+        found = shutil.which(command.argv[0], mode=os.F_OK, path=search_path)
+        if found is not None:
+            error = CommandMissing(f"This account may not run {found}.")
+            error.forbidden = found
+            raise error
         raise CommandMissing(
             f"The command {command.argv[0]!r} was not found in {search_path!r}. "
             "Is the scheduler's client installed on this machine?"

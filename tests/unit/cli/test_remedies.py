@@ -20,11 +20,25 @@ def of_accounting() -> SchedulerError:
     return error
 
 
+def forbidden() -> CommandMissing:
+    error = CommandMissing("This account may not run /usr/bin/sacct.")
+    error.forbidden = "/usr/bin/sacct"
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "scheduler", "step"),
     [
         (CommandMissing("no sbatch"), "SLURM", "SCHEDULER_PATH"),
         (CommandTimedOut(("squeue",), 30), "SLURM", "scontrol ping"),
+        (SchedulerUnavailable("Munge encode failed: Did you start munged?"), "SLURM", "munge"),
+        (
+            SchedulerUnavailable('s_p_parse_file: unable to read "slurm.conf": Permission denied'),
+            "SLURM",
+            "read slurm.conf",
+        ),
+        (SchedulerUnavailable("Unable to process configuration file"), "SLURM", "Correct"),
+        (forbidden(), "SLURM", "`ls -l /usr/bin/sacct`"),
         (SchedulerUnavailable("down"), "SGE", "act_qmaster"),
         (SchedulerUnavailable("down"), "TORQUE", "point its commands to it"),
         (NotAuthorized("no"), "SGE", "qconf -as "),

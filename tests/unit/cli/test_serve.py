@@ -129,6 +129,19 @@ def test_service_start_and_stop(number: signal.Signals, tmp_path: Path) -> None:
     assert re.search(r"client=127\.0\.0\.1:\d+", request)
 
 
+@pytest.mark.parametrize("is_abstract", [False, True])
+def test_service_tells_systemd_when_ready(tmp_path: Path, is_abstract: bool) -> None:
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.settimeout(PATIENCE_SECONDS)
+        manager.bind(f"\0{path}" if is_abstract else str(path))
+        with started(tmp_path, NOTIFY_SOCKET=f"@{path}" if is_abstract else str(path)) as process:
+            assert manager.recv(99) == b"READY=1"
+            assert "Application startup complete" in read_until(process, "Uvicorn running on")
+            process.terminate()
+            rest(process)
+
+
 def test_main_env_file_and_state_directory(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("CLUSTER_ID=beside\nSTATE_DIRECTORY=records\nPORT=0\n")
     with started(tmp_path) as process:
