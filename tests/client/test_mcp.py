@@ -320,15 +320,23 @@ SUBMIT = {
 @pytest.mark.parametrize("message", [LIST_TOOLS, SUBMIT], ids=["list", "submit"])
 @pytest.mark.parametrize(
     "authorization",
-    [None, "", "Bearer", "Basic cm9vdDo=", "Bearer hpcq_wrong_wrong", "Bearer e.y.J"],
+    [
+        None,
+        "",
+        "Bearer",
+        "Basic cm9vdDo=",
+        "Bearer hpcq_wrong_wrong",
+        "Bearer e.y.J",
+        "Bearer são",
+    ],
 )
 def test_http_without_valid_token(
     authorization: str | None, message: Json, client: Client, http_url: str
 ) -> None:
     before = client.summary().jobs
-    headers = {"Accept": "application/json, text/event-stream"}
+    headers = [(b"Accept", b"application/json, text/event-stream")]
     if authorization is not None:
-        headers["Authorization"] = authorization
+        headers.append((b"Authorization", authorization.encode()))
     with httpx.Client(trust_env=False) as stranger:
         said = stranger.post(http_url, json=message, headers=headers)
     assert (said.status_code, said.headers["www-authenticate"]) == (401, "Bearer")

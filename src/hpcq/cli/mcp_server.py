@@ -84,9 +84,10 @@ Path = Annotated[str | None, Field(description="An absolute path.", pattern="^/"
 
 
 def bearer_token(authorization: str | None) -> str | None:
-    """Return the token of an ``Authorization`` header; None if it holds none."""
+    """Return the token of an ``Authorization`` header; None if it holds none, or no ASCII."""
     kind, _, token = (authorization or "").partition(" ")
-    return (token.strip() or None) if kind.lower() == "bearer" else None
+    is_one = kind.lower() == "bearer" and token.isascii()
+    return (token.strip() or None) if is_one else None
 
 
 def make_server(address: Address, *, allows_changes: bool, over_http: bool) -> MCPServer[Any]:

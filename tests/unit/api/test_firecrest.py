@@ -38,6 +38,17 @@ async def test_submission_both_spellings(plugin: None, tmp_path: Path, compatibi
         assert "/none" in (await app.client.post(JOBS, json={"job": other})).json()["message"]
 
 
+async def test_submission_idempotency_key(app: App) -> None:
+    key = {"Idempotency-Key": "one"}
+    first, again = [await app.client.post(JOBS, json=job(app), headers=key) for _ in range(2)]
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert first.json() == again.json()
+    assert "idempotent-replayed" not in first.headers
+    assert again.headers["idempotent-replayed"] == "true"
+    other = await app.client.post(JOBS, json=job(app, name="other"), headers=key)
+    assert (other.status_code, "Idempotency-Key" in other.json()["message"]) == (422, True)
+
+
 async def test_jobs_with_auth_none(plugin: None, tmp_path: Path) -> None:
     async with running(tmp_path, auth=(Method.NONE,)) as app:
         made = (await app.client.post(JOBS, json=job(app))).json()

@@ -23,7 +23,7 @@ from hpcq.api.firecrest.shapes import (
 )
 from hpcq.api.problems import responses
 from hpcq.api.requests import RequestModel, below_root
-from hpcq.api.routers.jobs import JobId
+from hpcq.api.routers.jobs import REPLAYED, IdempotencyKeyHeader, JobId
 from hpcq.domain.errors import (
     SubmissionUnclear,
     UnsupportedCapability,
@@ -110,7 +110,10 @@ async def list_partitions(context: ContextDependency, system: SystemName) -> Map
     status_code=201,
     operation_id="firecrestSubmitJob",
     summary="Submit a job",
-    responses=responses(400, 403, 404, 409, 413, 429, 501, 502, 503, 504),
+    responses={
+        201: {"headers": REPLAYED},
+        **responses(400, 403, 404, 409, 413, 429, 501, 502, 503, 504),
+    },
 )
 async def submit_job(
     body: FirecrestSubmission,
@@ -119,15 +122,19 @@ async def submit_job(
     context: ContextDependency,
     principal: PrincipalDependency,
     system: SystemName,
+    idempotency_key: IdempotencyKeyHeader = None,
 ) -> Mapping[str, object]:
-    """Hand a script to the scheduler."""
+    """Hand a script to the scheduler; an `Idempotency-Key` is that of `POST /jobs`."""
     check_system(context, system)
     try:
         submission = body.job.to_submission(is_slurm=context.scheduler == "SLURM")
     except ValidationError as error:
         raise RequestValidationError(error.errors()) from None
     spec = submission.to_spec(context.wire.cluster_id)
-    record = (await context.submitter.submit(principal, spec)).record
+    outcome = await context.submitter.submit(principal, spec, idempotency_key)
+    record = outcome.record
+    if outcome.is_replay:
+        response.headers["Idempotent-Replayed"] = "true"
     root = request.scope.get("root_path", "")
     response.headers["Location"] = f"{root}/jobs/{record.native_id or record.uid}"
     if record.native_id is None:

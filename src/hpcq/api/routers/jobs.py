@@ -35,7 +35,7 @@ from hpcq.services.listing.job_listing import as_list, pack
 from hpcq.services.listing.pagination import AfterFound, Cursor, Page, version_of, write_cursor
 from hpcq.services.listing.wire import keep_fields
 
-__all__ = ["JobId", "router"]
+__all__ = ["REPLAYED", "IdempotencyKeyHeader", "JobId", "router"]
 
 router = APIRouter(tags=["jobs"], route_class=BodyRoute)
 
@@ -68,12 +68,13 @@ _NEVER_HEARD = (
     "The scheduler has not answered since this service was set up, so nobody can say what is in "
     "its queue."
 )
-_REPLAYED = {
+REPLAYED = {
     "Idempotent-Replayed": {
         "schema": {"type": "string", "enum": ["true"]},
         "description": "The same submission was answered before.",
     }
 }
+"""The header of an answer to a submission that was sent again, as the schema has it."""
 
 
 @router.post(
@@ -87,9 +88,9 @@ _REPLAYED = {
             "model": SubmissionPlanOut,
             "description": "With `dryRun=true`: what would run. Nothing was submitted.",
         },
-        201: {"headers": _REPLAYED},
+        201: {"headers": REPLAYED},
         202: {
-            "headers": _REPLAYED,
+            "headers": REPLAYED,
             "model": Submitted,
             "description": "It is not known yet whether the scheduler took the job. It will run "
             "once; `Location` tells how it stands.",
