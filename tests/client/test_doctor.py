@@ -15,7 +15,7 @@ from tests.fakebin.pbs import Pbs
 from tests.fakebin.torque import Torque
 
 from hpcq.cli import examination
-from hpcq.cli.examination import Finding, Verdict
+from hpcq.cli.findings import Finding, Verdict
 from hpcq.schedulers.testing.service import Service, clean_environment
 
 # The parts that follow the version on Slurm; other schedulers have fewer.

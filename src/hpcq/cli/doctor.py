@@ -12,7 +12,7 @@ from hpcq.cli.screen import print_json, print_row
 from hpcq.cli.texts import translated as _
 
 if TYPE_CHECKING:
-    from hpcq.cli.examination import Finding
+    from hpcq.cli.findings import Finding
 
 __all__ = ["add_to"]
 
@@ -37,7 +37,8 @@ def doctor(
 ) -> None:
     """Tell whether the installation in this folder will work, and what to do where not."""
     # Imported here because the other subcommands do without the service.
-    from hpcq.cli.examination import Verdict, examine, run_job
+    from hpcq.cli.examination import examine, run_job
+    from hpcq.cli.findings import Verdict
 
     async def look() -> list["Finding"]:
         findings = []

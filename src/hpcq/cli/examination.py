@@ -4,7 +4,6 @@
 """
 
 import asyncio
-import errno
 import locale
 import os
 import shutil
@@ -12,20 +11,18 @@ import stat
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from enum import StrEnum
 from pathlib import Path
 
-import msgspec
 import psycopg
 
+from hpcq.cli.address import examine_address
+from hpcq.cli.findings import Finding, good, problem, unchecked, warning
 from hpcq.cli.machine import few_files, lacking
 from hpcq.cli.remedies import account_name, is_away, remedy_for
-from hpcq.cli.serve import open_socket
 from hpcq.cli.texts import translated as _
 from hpcq.client import Client
-from hpcq.client.errors import ClientError, Problem
+from hpcq.client.errors import ClientError
 from hpcq.config import Settings, SettingsError, load_settings, scheduler_options
-from hpcq.config.settings import UNIX_SOCKET
 from hpcq.domain.errors import HpcqError, SchedulerError
 from hpcq.domain.jobs import NativeId
 from hpcq.execution.local import LocalRunner
@@ -34,55 +31,12 @@ from hpcq.schedulers import registry
 from hpcq.schedulers.abilities import ChecksSubmission, ExaminesSite
 from hpcq.schedulers.base import SchedulerBackend
 
-__all__ = ["Finding", "Verdict", "examine", "run_job"]
+__all__ = ["examine", "run_job"]
 
 _MOST_SECONDS_APART = 30.0
 _JOB_SECONDS = 120.0
 _REMOTE = ("nfs", "nfs4", "cifs", "smb3", "lustre", "beegfs", "gpfs", "ceph", "fuse.sshfs", "9p")
 _LITTLE_SPACE = 1 << 30
-
-
-class Verdict(StrEnum):
-    """The meaning of a finding for the service."""
-
-    GOOD = "good"
-    WARNING = "warning"
-    PROBLEM = "problem"
-    UNCHECKED = "unchecked"
-    """Another problem keeps the doctor from looking."""
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """One thing that was looked at.
-
-    Attributes:
-        part: of the installation.
-        verdict: on it.
-        text: what there is, a sentence.
-        remedy: what to do about it.
-    """
-
-    part: str
-    verdict: Verdict
-    text: str
-    remedy: str | None = None
-
-
-def _good(part: str, text: str) -> Finding:
-    return Finding(part, Verdict.GOOD, text)
-
-
-def _warning(part: str, text: str, remedy: str) -> Finding:
-    return Finding(part, Verdict.WARNING, text, remedy)
-
-
-def _problem(part: str, text: str, remedy: str | None = None) -> Finding:
-    return Finding(part, Verdict.PROBLEM, text, remedy)
-
-
-def _unchecked(part: str, because_of: str) -> Finding:
-    text = _("Not checked, because of the problem above: {part}.").format(part=because_of)
-    return Finding(part, Verdict.UNCHECKED, text)
 
 
 async def examine(folder: Path) -> AsyncIterator[Finding]:
@@ -96,12 +50,12 @@ async def examine(folder: Path) -> AsyncIterator[Finding]:
     try:
         settings = load_settings(folder / ".env")
     except SettingsError as error:
-        for problem in error.problems:
-            yield _problem(_("settings"), problem)
+        for mistake in error.problems:
+            yield problem(_("settings"), mistake)
         return
     text = _("The settings can be read: SCHEDULER={scheduler}.")
-    yield _good(_("settings"), text.format(scheduler=settings.scheduler))
-    for look in (_state_directory, _machine, _address, _database):
+    yield good(_("settings"), text.format(scheduler=settings.scheduler))
+    for look in (_state_directory, _machine, examine_address, _database):
         for finding in await asyncio.to_thread(list, look(settings)):
             yield finding
     async for finding in _scheduler(settings):
@@ -118,23 +72,23 @@ def _environment() -> Iterator[Finding]:
     except locale.Error:
         text = _("The locale {name} is not installed.").format(name=name)
         remedy = _("Set {variable}=C.UTF-8, or to another one that `locale -a` lists.")
-        yield _problem(part, text, remedy.format(variable=variable))
+        yield problem(part, text, remedy.format(variable=variable))
     else:
         encoding = locale.nl_langinfo(locale.CODESET)
         if encoding == "UTF-8":
-            yield _good(part, _("The locale {name} writes UTF-8.").format(name=name))
+            yield good(part, _("The locale {name} writes UTF-8.").format(name=name))
         else:
             text = _("The locale {name} writes {encoding}, and the service UTF-8.")
             remedy = _(
                 "Set {variable}=C.UTF-8 for the service, lest jobs write names in another form."
             )
             text = text.format(name=name, encoding=encoding)
-            yield _warning(part, text, remedy.format(variable=variable))
+            yield warning(part, text, remedy.format(variable=variable))
     umask = os.umask(0o077)
     os.umask(umask)
     if umask & 0o022 != 0o022:
         text = _("With the umask {umask} others can change what jobs of LOCAL write.")
-        yield _warning(
+        yield warning(
             _("umask"),
             text.format(umask=f"{umask:04o}"),
             _("Set UMask=0022 or 0077 in the unit, or call `umask 0022` before `hpcq serve`."),
@@ -150,7 +104,7 @@ def _state_directory(settings: Settings) -> Iterator[Finding]:
         return
     except OSError as error:
         text = _("{file} cannot be used: {why}.").format(file=folder, why=error.strerror)
-        yield _problem(part, text)
+        yield problem(part, text)
         return
     owner = found.st_uid
     if owner != os.geteuid():
@@ -160,23 +114,23 @@ def _state_directory(settings: Settings) -> Iterator[Finding]:
             "chown -R {account} {file}"
         )
         account = account_name(os.geteuid())
-        yield _problem(part, text, remedy.format(account=account, file=folder))
+        yield problem(part, text, remedy.format(account=account, file=folder))
         return
     if found.st_mode & 0o077:
         mode = f"{stat.S_IMODE(found.st_mode):04o}"
         text = _("{file} is open to other accounts (mode {mode}).").format(file=folder, mode=mode)
-        yield _problem(part, text, f"chmod 700 {folder}")
+        yield problem(part, text, f"chmod 700 {folder}")
     else:
-        yield _good(part, _("{file} belongs to this account alone.").format(file=folder))
+        yield good(part, _("{file} belongs to this account alone.").format(file=folder))
     yield from _file_system(folder)
 
 
 def _machine(settings: Settings) -> Iterator[Finding]:
     for lack in lacking(settings):
-        yield _problem(*lack)
+        yield problem(*lack)
     few = few_files(settings)
     if few is not None:
-        yield _warning(*few)
+        yield warning(*few)
 
 
 def _absent_folder(folder: Path) -> Iterator[Finding]:
@@ -184,12 +138,12 @@ def _absent_folder(folder: Path) -> Iterator[Finding]:
     above = next(parent for parent in folder.parents if parent.exists())
     if os.access(above, os.W_OK | os.X_OK):
         text = _("{file} is made when the service starts.").format(file=folder)
-        yield _good(part, text)
+        yield good(part, text)
         yield from _file_system(above)
     else:
         text = _("{file} cannot be made: this account may not write to {above}.")
         remedy = _("Make it for this account, or set STATE_DIRECTORY.")
-        yield _problem(part, text.format(file=folder, above=above), remedy)
+        yield problem(part, text.format(file=folder, above=above), remedy)
 
 
 def _file_system(folder: Path) -> Iterator[Finding]:
@@ -199,17 +153,17 @@ def _file_system(folder: Path) -> Iterator[Finding]:
         remedy = _(
             "Set STATE_DIRECTORY to a folder on a disk of this machine, as /var/lib/hpc-queue-api."
         )
-        yield _problem(part, text.format(file=folder, kind=kind), remedy)
+        yield problem(part, text.format(file=folder, kind=kind), remedy)
     free = shutil.disk_usage(folder).free
     if free < _LITTLE_SPACE:
         text = _("Only {free} MB are free for {file}.").format(free=free >> 20, file=folder)
-        yield _warning(part, text, _("Make room: the service takes no job when the disk is full."))
+        yield warning(part, text, _("Make room: the service takes no job when the disk is full."))
     try:
         with tempfile.TemporaryFile(dir=folder if os.access(folder, os.W_OK) else None) as file:
             written = os.fstat(file.fileno()).st_mtime
     except OSError as error:
         text = _("{file} cannot be used: {why}.").format(file=folder, why=error.strerror)
-        yield _problem(part, text, _("Make it for this account, or set STATE_DIRECTORY."))
+        yield problem(part, text, _("Make it for this account, or set STATE_DIRECTORY."))
         return
     yield from _clock(_("the file system of the state directory"), written - time.time())
 
@@ -236,64 +190,7 @@ def _clock(whose: str, apart: float) -> Iterator[Finding]:
         remedy = _(
             "Have all machines take their time from one source: `timedatectl set-ntp true` on each."
         )
-        yield _problem(_("clock"), text.format(whose=whose, apart=round(apart)), remedy)
-
-
-def _address(settings: Settings) -> Iterator[Finding]:
-    part, host, port = _("address"), settings.host, settings.port
-    is_path = host.startswith(UNIX_SOCKET)
-    shown = host if is_path else f"{host}:{port}"
-    url = host if is_path else f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    try:
-        if not is_path or Path(host.removeprefix(UNIX_SOCKET)).exists():
-            _try_address(host, port)
-    except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            text = _("Nothing can listen on {shown}: {why}.")
-            remedy = _("Set HOST and PORT to an address of this machine.")
-            yield _problem(part, text.format(shown=shown, why=error.strerror or error), remedy)
-            return
-        running = _service_at(url)
-        if running is None:
-            text = _("What listens on {shown} does not answer as this service.")
-            remedy = _(
-                "Choose another PORT, or stop it: `ss -ltnp`, as root, names it. If it is this"
-                " service, its log tells more: `journalctl -u hpc-queue-api`."
-            )
-            yield _problem(part, text.format(shown=shown), remedy)
-            return
-        cluster, scheduler = running
-        if scheduler not in ("", settings.scheduler.upper()):
-            text = _("The service on {shown} runs with SCHEDULER={scheduler}.")
-            remedy = _("Restart it, as with `systemctl restart hpc-queue-api`.")
-            yield _warning(part, text.format(shown=shown, scheduler=scheduler), remedy)
-            return
-        text = _("The service of the cluster {cluster} runs on {shown}.")
-        yield _good(part, text.format(cluster=cluster, shown=shown))
-        return
-    yield _good(part, _("{shown} is free.").format(shown=shown))
-
-
-def _try_address(host: str, port: int) -> None:
-    """Raise OSError if nothing can listen at an address."""
-    if host.startswith(UNIX_SOCKET):
-        # Whoever listens may not be disturbed, and what is left over is taken away at the start.
-        if _service_at(host) is not None:
-            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-        return
-    open_socket(host, port).close()
-
-
-def _service_at(url: str) -> tuple[str, str] | None:
-    """Return the cluster of a service and its scheduler; None if none answers."""
-    try:
-        with Client(url, patience=0, timeout=5) as client:
-            cluster = client.cluster()
-            return cluster.cluster_id, cluster.scheduler.upper()
-    except Problem:
-        return "?", ""  # it does not know us
-    except ClientError:
-        return None
+        yield problem(_("clock"), text.format(whose=whose, apart=round(apart)), remedy)
 
 
 def _database(settings: Settings) -> Iterator[Finding]:
@@ -305,9 +202,9 @@ def _database(settings: Settings) -> Iterator[Finding]:
             row = connection.execute("SELECT extract(epoch FROM clock_timestamp())").fetchone()
     except psycopg.Error as error:
         text = _("The database does not answer: {why}.").format(why=" ".join(str(error).split()))
-        yield _problem(part, text, _("Start it, or correct DATABASE_URL."))
+        yield problem(part, text, _("Start it, or correct DATABASE_URL."))
         return
-    yield _good(part, _("The database answers."))
+    yield good(part, _("The database answers."))
     if row is not None:
         yield from _clock(_("the database"), float(row[0]) - time.time())
 
@@ -338,25 +235,25 @@ async def _scheduler(settings: Settings) -> AsyncIterator[Finding]:
         prevents_all: str | None = None
         for part, ask in _questions(backend):
             if prevents_all is not None:
-                yield _unchecked(part, prevents_all)
+                yield unchecked(part, prevents_all)
                 continue
             try:
                 yield await ask()
             except HpcqError as error:
                 first = told.setdefault(_cause(error), part)
                 if first != part:
-                    yield _unchecked(part, first)
+                    yield unchecked(part, first)
                     continue
-                yield _problem(part, _detail(error), remedy_for(error, backend.name))
+                yield problem(part, _detail(error), remedy_for(error, backend.name))
                 if part == _("scheduler") or is_away(error):
                     prevents_all = part  # it says the same to every other question
     except ValueError as error:
-        yield _problem(_("scheduler"), str(error))
+        yield problem(_("scheduler"), str(error))
     finally:
         recorder.close()
     for name, path in recorder.programs.items():
         if path is not None:
-            yield _good(_("commands"), f"{name}: {path}")
+            yield good(_("commands"), f"{name}: {path}")
 
 
 def _questions(
@@ -366,35 +263,35 @@ def _questions(
     part = _("scheduler")
 
     async def version() -> Finding:
-        return _good(part, await backend.version())
+        return good(part, await backend.version())
 
     async def jobs() -> Finding:
         listing = await backend.jobs()
         if listing.unreadable:
             text = _("{count} jobs in the queue cannot be read: {why}")
             why = listing.unreadable[0].reason
-            return _problem(_("queue"), text.format(count=len(listing.unreadable), why=why))
+            return problem(_("queue"), text.format(count=len(listing.unreadable), why=why))
         text = _("The queue can be read: {count} jobs.")
-        return _good(_("queue"), text.format(count=len(listing.observations)))
+        return good(_("queue"), text.format(count=len(listing.observations)))
 
     async def queues() -> Finding:
         found = await backend.queues()
         names = [queue.name for queue in found if queue.is_open]
         if not names:
             text = _("None of {count} queues is open.").format(count=len(found))
-            return _warning(_("queues"), text, _("Open one, or no job will start."))
+            return warning(_("queues"), text, _("Open one, or no job will start."))
         nodes = await backend.nodes()
         if nodes and not any(node.is_up for node in nodes):
             text = _("None of {count} nodes takes jobs.").format(count=len(nodes))
-            return _warning(_("queues"), text, _("Bring one back, or no job will start."))
-        return _good(_("queues"), _("Open queues: {names}.").format(names=", ".join(names)))
+            return warning(_("queues"), text, _("Bring one back, or no job will start."))
+        return good(_("queues"), _("Open queues: {names}.").format(names=", ".join(names)))
 
     async def accounting() -> Finding:
         # Whether there is such a job does not matter.
         listing = await backend.history([NativeId("1")])
         if listing.partial_reason is not None:
             raise listing.partial_reason
-        return _good(_("accounting"), _("The accounting answers."))
+        return good(_("accounting"), _("The accounting answers."))
 
     yield part, version
     yield _("queue"), jobs
@@ -410,7 +307,7 @@ def _questions(
 def _submission(backend: ChecksSubmission) -> Callable[[], Awaitable[Finding]]:
     async def ask() -> Finding:
         await backend.check_submission()
-        return _good(_("submission"), _("The scheduler would take a job."))
+        return good(_("submission"), _("The scheduler would take a job."))
 
     return ask
 
@@ -420,8 +317,8 @@ def _site(backend: ExaminesSite) -> Callable[[], Awaitable[Finding]]:
         mistake = await backend.examine()
         if mistake is None:
             text = _("The scheduler has what the settings name.")
-            return _good(_("configuration"), text)
-        return _problem(_("configuration"), mistake.text, mistake.remedy)
+            return good(_("configuration"), text)
+        return problem(_("configuration"), mistake.text, mistake.remedy)
 
     return ask
 
@@ -441,19 +338,19 @@ def run_job() -> Finding:
             )
             job.wait(_JOB_SECONDS)
     except ClientError as error:
-        return _problem(part, str(error), _("Start the service with `hpcq serve`, and look again."))
+        return problem(part, str(error), _("Start the service with `hpcq serve`, and look again."))
     except TimeoutError as error:
         text = _("The job {id} is still {state} after {seconds} s.")
         told = text.format(id=job.id, state=job.state, seconds=round(_JOB_SECONDS))
-        return _problem(part, told, job.explanation or str(error))
+        return problem(part, told, job.explanation or str(error))
     if job.state != "DONE":
         text = _("The job {id} has failed.").format(id=job.id)
-        return _problem(part, text, job.explanation)
+        return problem(part, text, job.explanation)
     if job.submit_time is not None:
         for late in _clock(_("the scheduler"), job.submit_time.timestamp() - began):
             return late
     text = _("The job {id} has run within {seconds} s.")
-    return _good(part, text.format(id=job.id, seconds=round(time.time() - began)))
+    return good(part, text.format(id=job.id, seconds=round(time.time() - began)))
 
 
 def _cause(error: HpcqError) -> tuple[str, bool]:
