@@ -20,6 +20,7 @@ from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS
 __all__ = [
     "BACK_TO_0004",
     "DATABASES",
+    "TOKENS_BACK_TO_0010",
     "Database",
     "DatabaseKind",
     "PostgreSQL",
@@ -99,16 +100,22 @@ def _execute(server: str, statement: LiteralString, name: str) -> None:
         connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
 
 
-BACK_TO_0004 = (
-    *(
-        f"DROP TABLE {table}"
-        for table in ("finished_jobs", "queue_samples", "deliveries", "webhooks", "sessions")
-    ),
+TOKENS_BACK_TO_0010 = (
+    "DROP TABLE sessions",
     "DROP TABLE tokens",
     "CREATE TABLE tokens (id VARCHAR(16) NOT NULL PRIMARY KEY, deployment_id INTEGER NOT NULL "
     'REFERENCES deployments (id), hash VARCHAR(64) NOT NULL, "user" VARCHAR NOT NULL, role '
     "VARCHAR NOT NULL, scopes VARCHAR, created_at FLOAT NOT NULL, expires_at FLOAT, revoked_at "
     "FLOAT, UNIQUE (hash))",
+)
+"""The statements that take the tables of tokens and sessions back; they are empty then."""
+
+BACK_TO_0004 = (
+    *TOKENS_BACK_TO_0010,
+    *(
+        f"DROP TABLE {table}"
+        for table in ("finished_jobs", "queue_samples", "deliveries", "webhooks")
+    ),
     "DROP INDEX jobs_by_array",
     "ALTER TABLE jobs DROP COLUMN array_uid",
     "ALTER TABLE jobs DROP COLUMN task_state",

@@ -1,6 +1,7 @@
 """The tasks of arrays in the store: where each is, and how many are where."""
 
 import pytest
+from tests.databases import TOKENS_BACK_TO_0010
 from tests.databases import Database as Place
 from tests.unit.storage.kit import T0, add, ended, execute, job, opened
 
@@ -48,7 +49,8 @@ async def test_task_states_earlier_release(database: Place) -> None:
             document=b"{]",
             uid=str(damaged.uid),
         )
-        await execute(store, "DROP TABLE sessions")
+        for statement in TOKENS_BACK_TO_0010:
+            await execute(store, statement)
         await execute(store, "DROP INDEX jobs_by_array")
         for column in ("array_uid", "task_state"):
             await execute(store, f"ALTER TABLE jobs DROP COLUMN {column}")
