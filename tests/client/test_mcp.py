@@ -21,7 +21,7 @@ from tests.client.terminal import HPCQ, CommandLine
 from hpcq.client import Client
 from hpcq.schedulers.testing.jobs import Study
 from hpcq.schedulers.testing.service import ROOT_PATH, Service
-from hpcq.schedulers.testing.waiting import until
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, until
 
 READS = {
     "list_jobs",
@@ -337,7 +337,7 @@ def test_http_without_valid_token(
     headers = [(b"Accept", b"application/json, text/event-stream")]
     if authorization is not None:
         headers.append((b"Authorization", authorization.encode()))
-    with httpx.Client(trust_env=False) as stranger:
+    with httpx.Client(trust_env=False, timeout=PATIENCE_SECONDS) as stranger:
         said = stranger.post(http_url, json=message, headers=headers)
     assert (said.status_code, said.headers["www-authenticate"]) == (401, "Bearer")
     assert said.json().keys() == {"jsonrpc", "id", "error"}
@@ -364,7 +364,7 @@ def test_http_from_web_page(
         "Authorization": f"Bearer {make_token('vera', 'viewer')}",
         **headers,
     }
-    with httpx.Client(trust_env=False) as browser:
+    with httpx.Client(trust_env=False, timeout=PATIENCE_SECONDS) as browser:
         said = browser.post(http_url, json=LIST_TOOLS, headers=headers)
     assert said.status_code == status, said.text
 
