@@ -10,10 +10,11 @@ import pytest
 from tests.client.terminal import CommandLine
 
 from hpcq.api.app import create_app
-from hpcq.client import Client, Job
+from hpcq.client import Client
 from hpcq.config import Settings
 from hpcq.domain.states import JobState
 from hpcq.schedulers.testing.service import INSTALLATION, Service
+from hpcq.schedulers.testing.waiting import until
 
 PAGE = (INSTALLATION / "docs" / "from-qsub.md").read_text()
 # What LOCAL does not have, and what it says.
@@ -51,7 +52,7 @@ def test_commands(user: CommandLine, tmp_path: Path) -> None:
             _, verb, *words = shlex.split(command)
             job = queued if verb in QUEUED else running if verb in RUNNING else ended
             if job is running:
-                _wait_until_started(client, running)
+                until(lambda: running.refresh().state in ("RUNNING", "SUSPENDED"))
             user.run(verb, *(job.uid if word == "12" else word for word in words))
         for job in (queued, running):
             job.delete()
@@ -85,9 +86,3 @@ def test_routes_and_fields() -> None:
 
 def test_states() -> None:
     assert set(column("States", "Here")) <= {state.value for state in JobState}
-
-
-def _wait_until_started(client: Client, job: Job) -> None:
-    for _ in client.events():
-        if job.refresh().state in ("RUNNING", "SUSPENDED"):
-            return
